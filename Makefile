@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(LO
 # What tests start again and again is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run check test docs clean
+.PHONY: run check test mixer task docs clean
 # Two targets would install into one environment at once.
 .NOTPARALLEL:
 
@@ -27,6 +27,19 @@ check: $(VENV)/.installed-test
 # Everything, as CI runs it.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# What a new mixer or task needs beside its file: make mixer NAME=…, make task NAME=…
+mixer: $(VENV)/.installed-test
+	$(BIN)/rulekeep check $(NAME)
+	$(BIN)/python tests/goldens/write.py defaults mixers training
+	$(BIN)/python tools/mixers.py > docs/mixers.md
+	$(BIN)/python tools/tree.py
+
+task: $(VENV)/.installed-test
+	$(BIN)/rulekeep check-task $(NAME)
+	$(BIN)/python tests/goldens/write.py defaults tasks training
+	$(BIN)/rulekeep certify $(NAME) --out results/certificates
+	$(BIN)/python tools/tree.py
 
 # The site, into site/: open site/index.html. A link that leads nowhere is an error.
 docs: $(VENV)/.installed-docs

@@ -343,9 +343,9 @@ CLAIMS = {
 def measure(identity: str) -> str:
     """Both kinds of compression of one run, into files of results; returns a line to say."""
     from rulekeep.running import costs
+    from rulekeep.running.building import resolve
     from rulekeep.running.compressed import Compression as By
     from rulekeep.running.compressed import Evicting, Rounding
-    from rulekeep.running.resolving import resolve
     from rulekeep.running.trained import trained_model
 
     variant, setting, record = runs(opened(__file__).rows())[identity]

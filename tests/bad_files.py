@@ -7,7 +7,7 @@ import tiny
 from report_records import record
 
 from rulekeep.records.store import Values, write_record
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.specs import RunSpec
 
 _MODULE = "from torch import nn\nclass M(nn.Module):\n"

@@ -9,7 +9,7 @@ from rulekeep.analysis.groups import Group, grouped
 from rulekeep.analysis.runs import Run
 from rulekeep.analysis.table import tabulated
 from rulekeep.records import Record, RecordedSpec
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.specs import MixerSpec
 
 # A record as JSON has it.

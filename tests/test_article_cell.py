@@ -10,7 +10,7 @@ import torch
 from rulekeep.article import cell as cells
 from rulekeep.article.scores import article_scores
 from rulekeep.records.store import RunFolder
-from rulekeep.running.resolving import resolve_cell
+from rulekeep.running.building import resolve_cell
 from rulekeep.specs import ArticleCell
 from rulekeep.tasks.article import Article
 from rulekeep.tasks.sampled import Sample

@@ -23,7 +23,7 @@ from rulekeep.records import Record
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import results
 from rulekeep.reporting.certified import certificates
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.specs import RunSpec
 from rulekeep.sweeps.planning import identity
 from rulekeep.sweeps.presets import PRESETS

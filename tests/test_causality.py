@@ -19,6 +19,7 @@ from rulekeep.checks.screening import screen
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, Outside, start_step
 from rulekeep.records.store import RunFolder
+from rulekeep.running.building import resolve_cell
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.evaluation import (
     GeneratingPredictor,
@@ -34,10 +35,9 @@ from rulekeep.running.evaluation import (
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.predicting import check
 from rulekeep.running.predicting import run as score
-from rulekeep.running.resolving import resolve_cell
 from rulekeep.running.trained import kept_model, resolve_done
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
-from rulekeep.sweeps.runners import resolve_any
+from rulekeep.sweeps.planning import resolve_any
 from rulekeep.tasks import Recall, Recite
 from rulekeep.tasks.article import Article
 

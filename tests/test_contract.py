@@ -17,7 +17,7 @@ from rulekeep.checks.numerics import HARD
 from rulekeep.checks.properties import PROPERTIES
 from rulekeep.checks.subject import Subject
 from rulekeep.mixers import GRU, LSTM, MIXERS, Attention, SlidingWindow
-from rulekeep.running.mixers import mixer_maker, mixer_options
+from rulekeep.running.building import mixer_maker, mixer_options
 
 # Options that change what a mixer computes: each such mixer meets the contract as well. Others are
 # held to their formula or loop: test_formulas.py, test_catalogue.py and those of one mixer.

@@ -35,8 +35,8 @@ from rulekeep.mixers import Delta, Mixer, RoutedSlots
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.reporting.explained import explained as explained_runs
 from rulekeep.running import run as running
+from rulekeep.running.building import resolve
 from rulekeep.running.model import LanguageModel
-from rulekeep.running.resolving import resolve
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.tasks import TASKS
 from rulekeep.tasks.base import Role

@@ -11,7 +11,7 @@ from test_formulas import affine, decays, sigmoid, softplus
 from torch import Tensor
 
 from rulekeep.mixers import MIXERS
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.specs import UsageError
 
 WIDTH, HEADS, LENGTH, BATCH = 16, 2, 40, 3

@@ -7,9 +7,9 @@ from pydantic import create_model
 
 from rulekeep.mixers import GRU, Delta
 from rulekeep.records.identity import identify
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
-from rulekeep.sweeps.runners import resolve_any
+from rulekeep.sweeps.planning import resolve_any
 from rulekeep.tasks import Recite
 
 PLUGIN = """

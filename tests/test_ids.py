@@ -24,7 +24,7 @@ from rulekeep.specs import (
     PredictorSpec,
     RunSpec,
 )
-from rulekeep.sweeps.runners import resolve_any
+from rulekeep.sweeps.planning import resolve_any
 
 Values = Mapping[str, Any]
 PREDICTOR = """

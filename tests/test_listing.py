@@ -55,7 +55,6 @@ def test_it_names_every_option_with_its_default(
     ("name", "said"),
     [
         ("annotated.py:M", "its options cannot be: NameError"),
-        ("needs.py:M", "(self, width, *, heads)"),
     ],
 )
 def test_a_mixer_that_a_run_would_refuse_is_refused_in_one_line(

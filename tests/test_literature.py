@@ -5,7 +5,7 @@ from report_records import typed
 from scripts import script
 
 from rulekeep.records.store import Record
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.running.training import build
 from rulekeep.specs import RunSpec
 

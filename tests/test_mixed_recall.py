@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from rulekeep.analysis.metrics import score_samples
-from rulekeep.running.tasks import load_task
 from rulekeep.specs import UsageError
-from rulekeep.tasks import Role, Sample
+from rulekeep.tasks import TASKS, Role, Sample
 from rulekeep.tasks.mixed_recall import (
     FEWEST,
     PAIRS,
@@ -31,7 +30,7 @@ def same(one: Sample, other: Sample) -> bool:
 
 
 def test_it_is_found_by_its_name() -> None:
-    assert load_task("rulekeep.tasks.mixed_recall:MixedRecall") is MixedRecall
+    assert TASKS.find("rulekeep.tasks.mixed_recall:MixedRecall") is MixedRecall
     assert len(TASK.vocabulary) == 256
     assert TASK.shortest_context == 16
 

@@ -21,7 +21,7 @@ from rulekeep.reporting.write import write_report
 from rulekeep.running.causality import moved
 from rulekeep.running.evaluation import LogitsPredictor, NotFiniteError, evaluate_samples
 from rulekeep.running.predicting import check
-from rulekeep.sweeps.runners import resolve_any
+from rulekeep.sweeps.planning import resolve_any
 from rulekeep.tasks import TASKS
 
 # Tokens are counted in the state: in pieces or at once, outputs end at the same one.

@@ -26,7 +26,7 @@ from rulekeep.records.store import (
     results,
     write_record,
 )
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.speed.record import SpeedRecord
 from rulekeep.sweeps import planning
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from reading import SAMPLED, make
 
-from rulekeep.plugins import find_class
 from rulekeep.records.store import read_record
+from rulekeep.running.building import PREDICTORS
 from rulekeep.running.evaluation import (
     GeneratingPredictor,
     LogitsPredictor,
@@ -23,9 +23,7 @@ from rulekeep.running.predicting import check
 from rulekeep.tasks import Apply, Override, Recall, RecallOptions, Recite
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "outside_model.py"
-KVPRESS = find_class(
-    f"{EXAMPLE.with_name('language_model.py')}:Kvpress", {}, Predictor, "predictor"
-)
+KVPRESS = PREDICTORS.find(f"{EXAMPLE.with_name('language_model.py')}:Kvpress")
 # Without Hugging Face, which only makes the class in front of it.
 LANGUAGE_MODEL = KVPRESS.__base__
 TASK = make(Recite)
@@ -396,7 +394,7 @@ def test_only_the_text_is_compressed_and_nothing_of_the_answer_is_told() -> None
 
 def test_the_example_file_holds() -> None:
     for name in ("Uniform", "ReadsTheHead"):
-        kind = find_class(f"{EXAMPLE}:{name}", {}, Predictor, "predictor")
+        kind = PREDICTORS.find(f"{EXAMPLE}:{name}")
         check(kind(TASK), TASK, 64, 1)
 
 

@@ -15,9 +15,9 @@ from rulekeep.commands.run_options import named_options
 from rulekeep.mixers import MIXERS
 from rulekeep.records.record import TESTED
 from rulekeep.records.store import Record, read_runs
+from rulekeep.registry import options_of
+from rulekeep.running.building import own_options_first, resolve
 from rulekeep.running.costs import state_bytes
-from rulekeep.running.mixers import options_of, own_options_first
-from rulekeep.running.resolving import resolve
 from rulekeep.running.training import build
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs
 from rulekeep.sweeps.presets import (
@@ -89,21 +89,6 @@ def test_an_option_may_be_written_with_hyphens_and_a_files_name_keeps_its_own() 
         "sliding-window": {"sinks": "1"},
     }
     assert dict(named_options(nested)) == one.options
-
-
-def test_a_text_that_looks_like_a_number_is_refused_with_its_fix(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(
-        "from torch import nn\n\nclass M(nn.Module):\n"
-        "    def __init__(self, width, *, mode: str): super().__init__()\n"
-        "    def init_state(self, batch_size): return ()\n"
-        "    def forward(self, x, state=None): return x, ()\n"
-    )
-    (one,) = mixer_specs(f"{path}:M[mode=1e3]")
-    with pytest.raises(UsageError, match=r"mode 1000\.0: .* in double quotes$"):
-        resolve(one.spec())
-    (one,) = mixer_specs(f'{path}:M[mode="1e3"]')
-    assert resolve(one.spec()).spec.mixer_options == {"mode": "1e3"}
 
 
 def test_a_variant_is_written_as_it_is_read() -> None:

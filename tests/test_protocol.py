@@ -10,7 +10,7 @@ import tiny
 
 from rulekeep.records.store import Record, RunFolder
 from rulekeep.running import run as running
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.running.training import build, lengths, optimizer_of
 from rulekeep.tasks import Recite
 

@@ -18,7 +18,7 @@ from rulekeep.records.store import former_ids, read_runs, runs_of_id, write_reco
 from rulekeep.records.weights import check_weights
 from rulekeep.running.weights import save_weights
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.sweeps.runners import resolve_any
+from rulekeep.sweeps.planning import resolve_any
 from rulekeep.tasks import FewCombinationsWarning
 
 RESULTS = Path(__file__).parents[1] / "results"

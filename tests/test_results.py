@@ -15,7 +15,7 @@ from rulekeep.analysis.table import tabulated
 from rulekeep.article.published import comparison, published_figures
 from rulekeep.commands.records import verify
 from rulekeep.records.store import Record, read_runs, write_record
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.specs import ArticleCell, mixer_specs
 from rulekeep.sweeps.presets import PRESETS
 

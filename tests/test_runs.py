@@ -8,7 +8,7 @@ import tiny
 
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import run as running
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.specs import RunSpec
 from rulekeep.sweeps import planning
 

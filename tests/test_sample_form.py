@@ -10,7 +10,7 @@ from scripts import script
 from rulekeep.checks.sample_form import said_of_sample
 from rulekeep.checks.screening import screen
 from rulekeep.checks.tasks import check_task
-from rulekeep.sweeps.runners import resolve_any
+from rulekeep.sweeps.planning import resolve_any
 from rulekeep.tasks import Recall
 from rulekeep.tasks.mixed_recall import MixedRecall
 

@@ -12,9 +12,9 @@ from rulekeep.checks import screening
 from rulekeep.checks.screening import LONGEST, screen, subject_of
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import MixerError
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.specs import ArticleCell, RunSpec
-from rulekeep.sweeps.runners import resolve_any
+from rulekeep.sweeps.planning import resolve_any
 
 FILE = leaks.__file__
 

@@ -13,7 +13,7 @@ import torch
 from torch.func import functional_call
 
 from rulekeep.mixers import Delta, SparseDelta
-from rulekeep.running.resolving import resolve
+from rulekeep.running.building import resolve
 from rulekeep.running.training import train
 from rulekeep.specs import TrainingSpec
 

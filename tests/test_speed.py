@@ -15,8 +15,7 @@ from tiny import plugin
 
 from rulekeep.commands import speed as command
 from rulekeep.executors import Executor, Failure, Finished
-from rulekeep.mixers import LSTM, Attention
-from rulekeep.plugins import find_class
+from rulekeep.mixers import LSTM, MIXERS, Attention
 from rulekeep.records.store import read_record
 from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.write import write_report
@@ -193,7 +192,7 @@ def test_a_plugin_that_fails_is_a_row_and_the_others_are_measured(tmp_path: Path
 
 def test_a_point_is_measured_on_its_own_threads(tmp_path: Path) -> None:
     mixer = plugin(tmp_path, "spy", "seen = []", "seen.append(torch.get_num_threads())")
-    asked, seen = tiny(mixer, repeats=1, threads=(1, 2)), find_class(mixer, {}, object, "mixer")
+    asked, seen = tiny(mixer, repeats=1, threads=(1, 2)), MIXERS.find(mixer)
     try:
         for threads in (2, 1):
             here(asked, Point(part="mixer", context=64, threads=threads))

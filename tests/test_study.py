@@ -30,9 +30,8 @@ from rulekeep.analysis.rows import (
 from rulekeep.analysis.summary import summarise, summarise_scores
 from rulekeep.analysis.variants import default_options, is_variant
 from rulekeep.mixers import MIXERS
-from rulekeep.plugins import find_function
 from rulekeep.records.store import read_runs, whole_runs, write_record
-from rulekeep.running.mixers import options_of
+from rulekeep.registry import find_function, options_of
 from rulekeep.specs import UsageError, mixer_specs
 from rulekeep.study import Claim, Family, table_of_families
 from rulekeep.sweeps.planning import identity

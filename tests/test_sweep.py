@@ -73,19 +73,17 @@ def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> 
     planning.plan(GRID, root)
     for spec in (finished, lost):
         (root / planning.identity(spec) / "plan.json").write_bytes(b"\0" * 50)
-    for again in ("plan.json: not readable", "its plan is lost"):
+    for again in ("plan.json: not readable", "it has no plan"):
         planned = planning.plan_again(root)
         assert [record.id for record in planned.finished] == [planning.identity(finished)]
-        assert planned.lost == (planning.identity(lost),)
-        said = sorted(planned.notes, key=lambda note: "its record stands" in note)
-        assert said[0].startswith(f"run {planning.identity(lost)}: {again}")
-        assert "resume cannot make it" in said[0]
-        assert said[1].startswith(f"run {planning.identity(finished)}: {again}")
+        assert planned.lost == [planning.identity(lost)]
+        assert planned.notes[0].startswith(f"run {planning.identity(lost)}: {again}")
+        assert "resume cannot make it" in planned.notes[-1]
     assert (root / planning.identity(lost) / "plan.json.corrupt-1").exists()
     assert len(read_runs(root).records) == 1
     # The sweep that planned it brings it back.
     assert len(planning.plan(GRID, root).jobs) == 3
-    assert planning.plan_again(root).lost == ()
+    assert planning.plan_again(root).lost == []
 
 
 def test_a_plan_of_another_version_says_which(
@@ -145,7 +143,7 @@ def test_a_run_that_is_planned_with_other_versions_is_not_made(
     monkeypatch.setattr(GRU, "version", 2)
     monkeypatch.chdir(tmp_path)
     folder = RunFolder(tmp_path / "runs" / planned.id)
-    with pytest.raises(RuntimeError, match=r"gru 1 \(here 2\): give the command that planned it$"):
+    with pytest.raises(planning.FormerVersionError, match=r"planned with gru 1 \(here 2\)$"):
         job._make(folder, lambda _: None, "none")
     assert not folder.record.exists()
 
@@ -324,7 +322,7 @@ def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(tmp_path: Path) -
         "import os, signal\nfrom rulekeep.sweeps import planning\n"
         "from rulekeep.commands import runs\n"
         # Before it says that all is planned.
-        "planning._sort_in = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "planning._add_job = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "runs.sweep('plain.py', out='runs')\n"
     )
     killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)

@@ -16,7 +16,6 @@ from report_records import typed
 from rulekeep.commands import options
 from rulekeep.records.store import read_runs, results, write_record
 from rulekeep.reporting.write import write_report
-from rulekeep.specs import UsageError
 from rulekeep.sweeps import planning
 
 FULL = ": cannot be written (No space left on device); make room or name another folder"
@@ -95,43 +94,8 @@ def test_verify_names_it_and_ends_with_1(broken, run) -> None:
     assert errors == f"{said}\n"
 
 
-def test_resume_and_sweep_take_the_others_and_leave_it_as_it_is(broken, run) -> None:
-    root, said = broken
-    file = tiny.sweep_file(root.parent, SPECS)
-    for command in (["resume", "runs"], ["sweep", file, "--out", "runs"]):
-        code, output, errors = run(*command)
-        assert code == 1
-        assert b"(2 of 3 runs finished)" in output
-        note = f"{said}; left out: mend or remove it, then give the command again"
-        assert errors.splitlines() == ["2 of 3 runs stand finished in runs", note]
-    assert len(list(root.glob("*/record.json"))) + len(list(root.glob("*/*.corrupt-*"))) <= 3
-    assert not list(root.glob("*/*.corrupt-*"))
-
-
 def test_what_chooses_by_results_gets_the_others(broken) -> None:
     assert len(results(broken[0])) == 2
-
-
-def test_a_plan_that_cannot_be_read_is_named_as_runs_are_planned(tmp_path: Path, failing) -> None:
-    (tmp_path / "runs").mkdir()
-    planned = planning.plan(SPECS, tmp_path / "runs")
-    lost = planned.jobs[1].id
-    failing(tmp_path / "runs" / lost / "plan.json", errno.EIO)
-    for again in (planning.plan(SPECS, tmp_path / "runs"), planning.plan_again(tmp_path / "runs")):
-        assert len(again.jobs) == 2
-        assert again.lost == (lost,)
-        (note,) = again.notes
-        assert note.startswith(f"run {lost}: plan.json: cannot be read (Input/output error)")
-
-
-def test_a_plan_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch) -> None:
-    def fail(descriptor: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match=r"plan\.json") as failed:
-        planning.plan(SPECS, tmp_path / "runs")
-    assert not isinstance(failed.value, UsageError)
 
 
 @pytest.mark.core
@@ -258,31 +222,6 @@ def test_a_full_disk_is_bad_usage_with_the_file_and_the_fix(
         assert line.startswith(f"rulekeep: {tmp_path}/")
         assert line.endswith(FULL)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-ASKING = """
-from rulekeep.specs import RunSpec
-
-
-def sweep(records):
-    one = RunSpec.parse_json({values})
-    return [one.model_copy(update={{"seed": 1 + seed}}) for seed in range(min(2, len(records) + 1))]
-"""
-
-
-def test_a_run_that_a_later_round_cannot_read_is_said_and_the_sweep_is_not_done(
-    tmp_path: Path, failing, run
-) -> None:
-    one = SPECS[0].model_copy(update={"seed": 1})
-    (tmp_path / "asking.py").write_text(ASKING.format(values=one.model_dump(mode="json")))
-    root = tmp_path / "runs"
-    both = tiny.made([one, one.model_copy(update={"seed": 2})], root, workers=1)
-    failing(root / both[1].id / "record.json", errno.EACCES)
-    code, output, errors = run("sweep", "asking.py", "--out", "runs")
-    assert code == 1
-    assert b"(1 of 2 runs finished)" in output
-    assert errors.count(f"run {both[1].id}: record.json: cannot be read (Permission denied)") == 1
-    assert len(list(root.glob("*.pending"))) == 1
 
 
 def test_list_says_why_a_run_cannot_be_shown(broken, run) -> None:

@@ -26,8 +26,8 @@ from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.records.weights import TYPES, check_weights
 from rulekeep.running import run as running
+from rulekeep.running.building import resolve
 from rulekeep.running.model_figures import validate
-from rulekeep.running.resolving import resolve
 from rulekeep.running.retest_job import Job, Outcome
 from rulekeep.running.training import build
 from rulekeep.running.weights import WeightsError, digest, load_weights, save_weights, weights_of

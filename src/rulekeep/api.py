@@ -20,7 +20,6 @@ from rulekeep.checks.rows import Row
 from rulekeep.commands.options import existing, run_folder
 from rulekeep.executors.here import executor_for, set_back
 from rulekeep.mixers import MIXERS
-from rulekeep.plugins import name_of_class
 from rulekeep.records import Record
 from rulekeep.records.store import RunFolder, read_runs, runs_of_id, whole_runs
 from rulekeep.specs import Option, Positions, RunSpec, UsageError, mixer_specs, written
@@ -150,9 +149,8 @@ def check(
         UsageError: there is no such mixer, its options cannot be, or its constructor fails.
     """
     from rulekeep.checks.mixers import check_mixer
-    from rulekeep.running.mixers import load_mixer
 
-    kind = load_mixer(mixer) if isinstance(mixer, str) else _class(mixer, "mixer")
+    kind = MIXERS.find(mixer) if isinstance(mixer, str) else _class(mixer, "mixer")
     return Checks(check_mixer(kind, mixer_options, width=width))
 
 
@@ -360,7 +358,7 @@ def _class(given: object, kind: str) -> type[Any]:
 
 
 def _name(given: Named, catalogue: Any, kind: str) -> str:
-    return given if isinstance(given, str) else name_of_class(_class(given, kind), catalogue)
+    return given if isinstance(given, str) else catalogue.name_of(_class(given, kind))
 
 
 def _written(given: Optioned) -> str:

@@ -10,7 +10,6 @@ A table, a figure and a claim are plain functions of `Rows`. A document has mark
 `claim:NAME.KEY` or `table:NAME.KEY` in an HTML comment, closed by `/claim` or `/table`.
 """
 
-import importlib.util
 import json
 import math
 import re
@@ -22,9 +21,9 @@ from typing import NamedTuple, TypeAlias
 
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant
 from rulekeep.analysis.summary import LEVEL, Summary, holm, p_text
-from rulekeep.plugins import executed, failure_line
 from rulekeep.printable import markdown_table
 from rulekeep.records.store import CLAIMS, text_bytes, whole_runs, write_bytes
+from rulekeep.registry import failure_line, load_file
 from rulekeep.specs import UsageError
 
 STUDIES, RESULTS = "studies", "results"
@@ -200,14 +199,10 @@ def opened(name: str) -> Opened:
     if not path.is_file():
         known = ", ".join(sorted(one.stem for one in Path(STUDIES).glob("*.py"))) or "none here"
         raise UsageError(f"study {name!r}: there is no file {path}; studies: {known}")
-    spec = importlib.util.spec_from_file_location(f"rulekeep_study_{path.stem}", path)
-    assert spec is not None, path
     try:
-        module = executed(spec)
-    except KeyboardInterrupt:
-        raise
+        module = load_file(path)
     # Whatever the file raises, an early exit included, is its author's to read in one line.
-    except BaseException as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"study {name!r}: {failure_line(error)}") from None
     found = getattr(module, "STUDY", None)
     if not isinstance(found, Study):

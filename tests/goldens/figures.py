@@ -21,11 +21,10 @@ from torch import Tensor
 from rulekeep.article.cell import run_cell
 from rulekeep.mixers import MIXERS
 from rulekeep.records.store import RunFolder
+from rulekeep.registry import options_of
 from rulekeep.running import evaluation
+from rulekeep.running.building import mixer_options, resolve, resolve_cell
 from rulekeep.running.costs import environment, prepare_process
-from rulekeep.running.mixers import load_mixer, mixer_options, options_of
-from rulekeep.running.resolving import resolve, resolve_cell
-from rulekeep.running.tasks import load_task
 from rulekeep.running.training import build, train_model
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
 from rulekeep.tasks import TASKS, FewCombinationsWarning, Sample, SampledTask
@@ -175,11 +174,11 @@ def defaults_of(name: str) -> dict[str, Any]:
     if kind == "spec":
         (model,) = [one for one in SPECS if one.__name__ == what]
     elif kind == "task":
-        model = getattr(load_task(what), "options_type", None)
+        model = getattr(TASKS.find(what), "options_type", None)
         if model is None:
             return {}
     else:
-        model = options_of(load_mixer(placed(what)))
+        model = options_of(MIXERS.find(placed(what)))
     found = {
         key: "must be given" if field.is_required() else field.get_default()
         for key, field in model.model_fields.items()
@@ -200,7 +199,7 @@ def task_figures(name: str) -> dict[str, Any]:
     with settled():
         if name == "article":
             return _article_task()
-        kind: Any = load_task(name)
+        kind: Any = TASKS.find(name)
         found = {}
         for options in _task_options(kind):
             task: SampledTask = kind(kind.options_type(**options))
@@ -317,7 +316,7 @@ def mixer_figures(case: dict[str, Any]) -> dict[str, Any]:
 def _made(case: dict[str, Any]) -> Any:
     torch.manual_seed(SEED)
     name = placed(case["mixer"])
-    kind = load_mixer(name)
+    kind = MIXERS.find(name)
     return kind(case["width"], **mixer_options(name, kind, case["options"])).double()
 
 
@@ -378,7 +377,7 @@ def moments(tensor: Any, number: int) -> list[float]:
 def run_spec(case: dict[str, Any]) -> RunSpec:
     """A small run that has what is said of a record in the case, and is short in all else."""
     told = dict(case)
-    task: Any = load_task(told.get("task", "recite"))
+    task: Any = TASKS.find(told.get("task", "recite"))
     options = task.options_type(**told.get("task_options", {}))
     # Two lengths at least: below and above a chunk of 64.
     context = max(64, task(options).shortest_context) + 32

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from goldens import figures
 from goldens.cases import HERE, cases
-from rulekeep.running.mixers import load_mixer
-from rulekeep.running.tasks import load_task
+from rulekeep.mixers import MIXERS
+from rulekeep.tasks import TASKS
 
 WRITE = "python tests/goldens/write.py"
 # Of float64 on any machine: a share of the sum of magnitudes, and what is rounding alone.
@@ -38,11 +38,11 @@ class Family(NamedTuple):
 
 
 def _mixer_versions(*names: str) -> dict[str, int]:
-    return {name: figures.version_of(load_mixer(figures.placed(name))) for name in names}
+    return {name: figures.version_of(MIXERS.find(figures.placed(name))) for name in names}
 
 
 def _task_versions(name: str) -> dict[str, int]:
-    return {name: figures.version_of(load_task(name))}
+    return {name: figures.version_of(TASKS.find(name))}
 
 
 def _plug_ins() -> list[str]:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from rulekeep.catalogue import keyword_defaults
 from rulekeep.mixers import MIXERS
 from rulekeep.records import Record
+from rulekeep.registry import option_defaults
 from rulekeep.specs import HYBRID, MODEL, MixerSpec, Option, RunSpec
 
 
@@ -97,9 +97,7 @@ def shown_options(record: Record) -> dict[str, Option]:
 def _of_file(name: str) -> dict[str, Option] | None:
     place, _, kind = name.rpartition(":")
     try:
-        body = ast.parse(Path(place).read_text(encoding="utf-8")).body
-        (found,) = (one for one in body if isinstance(one, ast.ClassDef) and one.name == kind)
-        return keyword_defaults(found)
+        return option_defaults(ast.parse(Path(place).read_text(encoding="utf-8")), kind)
     except (OSError, ValueError, SyntaxError):
         return None
 

@@ -20,10 +20,10 @@ from rulekeep.article.models import ArticleModel
 from rulekeep.article.scores import ArticleScores, article_scores
 from rulekeep.article.streams import replay
 from rulekeep.records.store import RunFolder, Values
+from rulekeep.running.building import ResolvedCell
 from rulekeep.running.causality import AnswerCheck, causality_error
 from rulekeep.running.costs import environment, peak_memory_bytes, prepare_process, state_bytes
 from rulekeep.running.evaluation import answering
-from rulekeep.running.resolving import ResolvedCell
 from rulekeep.running.training import DivergedError, Step, answer_loss, train
 from rulekeep.specs import ArticleCell
 from rulekeep.tasks.base import AnswerTable

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from rulekeep.article.models import ArticleModel, memory_blocks, published_model
-from rulekeep.running.resolving import resolve_cell
+from rulekeep.running.building import resolve_cell
 from rulekeep.seeds import named_seed
 from rulekeep.specs import (
     ARTICLE_MODELS,

@@ -30,8 +30,8 @@ from rulekeep.checks.properties import (
 from rulekeep.checks.rows import SEE_ABOVE, Row
 from rulekeep.checks.subject import Size, Subject, Verdict
 from rulekeep.mixers import Stateless
-from rulekeep.plugins import failure_line
-from rulekeep.running.mixers import mixer_maker, mixer_options, options_of_mixer
+from rulekeep.registry import failure_line
+from rulekeep.running.building import mixer_maker, mixer_options
 
 # Around the edges of chunks of 16 and 64.
 LENGTHS = (1, 2, 15, 16, 17, 63, 64, 65, 130, 257)
@@ -57,7 +57,6 @@ def check_mixer(
         UsageError: an option is impossible, or the constructor fails.
     """
     name = cls.__name__
-    options_of_mixer(name, cls, all_named=True)
     filled = mixer_options(name, cls, options or {})
     make, make_loop = mixer_maker(name, cls, width, filled), None
     if "serial" in inspect.signature(cls.__init__).parameters:

@@ -9,7 +9,7 @@ from rulekeep.checks.differences import Differences
 from rulekeep.checks.measures import HORIZON, state_sizes, trace_half_life
 from rulekeep.checks.subject import Size, Subject, Verdict
 from rulekeep.mixers.base import part_of
-from rulekeep.plugins import failure_line
+from rulekeep.registry import failure_line
 
 ALLOWED_IN_FLOAT32 = 1e-3
 ALLOWED_OF_SLOPES = 1e-5

@@ -33,9 +33,8 @@ from rulekeep.checks.numerics import (
 from rulekeep.checks.subject import Size, Subject, Verdict
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside, part_of, start_step
-from rulekeep.plugins import failure_line
+from rulekeep.registry import failure_line
 from rulekeep.running.causality import changes, finite_tokens, in_pieces, largest_of
-from rulekeep.running.mixers import adapter
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.training import global_streams
 from rulekeep.seeds import named_seed
@@ -46,6 +45,14 @@ LONG = 1100
 ROUND = 1024
 # Of a large batch a few tokens each: as many sequences as are scored at once, and one more.
 BATCHES = (Size(8, 65), Size(257, 5))
+
+
+def _adapter(name: str) -> str:
+    """A line that makes a mixer of a layer without a state."""
+    return (
+        f"as in `class {name}Mixer(rulekeep.Stateless): "
+        f"__init__ = lambda self, width: rulekeep.Stateless.__init__(self, {name}(width))`"
+    )
 
 
 def answers_otherwise(subject: Subject) -> bool:
@@ -77,7 +84,7 @@ def form(subject: Subject) -> Verdict:
     if not callable(getattr(part_of(mixer), "init_state", None)):
         return False, (
             "it has no init_state: a layer without a state goes behind rulekeep.Stateless, "
-            f"{adapter(type(part_of(mixer)).__name__)}"
+            f"{_adapter(type(part_of(mixer)).__name__)}"
         )
     if said := said_of_call(mixer):
         return False, said

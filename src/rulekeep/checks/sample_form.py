@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool
 
-from rulekeep.plugins import failure_line
+from rulekeep.registry import failure_line
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Article, Role, Sample, SampledTask, Split
 

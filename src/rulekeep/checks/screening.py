@@ -33,8 +33,8 @@ from rulekeep.checks.properties import (
 from rulekeep.checks.sample_form import said_of_sample
 from rulekeep.checks.subject import Size, Subject, Verdict
 from rulekeep.mixers.base import Mixer, MixerError
-from rulekeep.plugins import is_outside
-from rulekeep.running.resolving import Resolved, ResolvedCell, ResolvedPredictor
+from rulekeep.registry import is_outside
+from rulekeep.running.building import Resolved, ResolvedCell, ResolvedPredictor
 from rulekeep.seeds import named_seed
 from rulekeep.specs import PUBLISHED_WIDTH, PredictorSpec, UsageError
 from rulekeep.tasks.sampled import SampledTask

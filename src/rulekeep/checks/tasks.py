@@ -25,8 +25,7 @@ import numpy as np
 from rulekeep.checks.certificate import MOST_EXCESS, Certificate, certify, in_one_piece
 from rulekeep.checks.rows import Row
 from rulekeep.checks.sample_form import SampleError, form_of
-from rulekeep.plugins import failure_line
-from rulekeep.running.tasks import build_task
+from rulekeep.registry import failure_line, make
 from rulekeep.specs import UsageError
 from rulekeep.tasks import FewCombinationsWarning, Role, Sample, SampledTask, Split
 from rulekeep.tasks.sampled import CLEAR_TOKENS
@@ -84,7 +83,7 @@ def check_task(
 
 
 def _made(cls: type[SampledTask], options: dict[str, Any]) -> SampledTask:
-    return build_task(cls.__name__, cls, cls.options_type.parse(**options))
+    return make(f"task {cls.__name__!r}", cls, cls.options_type.parse(**options))
 
 
 def _deterministic(task: SampledTask, context: int, seed: int, sample: Sample) -> Iterator[Row]:

@@ -9,7 +9,7 @@ from rulekeep.commands.runs import How, make_runs
 from rulekeep.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
 from rulekeep.executors import LocalExecutor
 from rulekeep.printable import pasted
-from rulekeep.running.resolving import check_device
+from rulekeep.running.building import check_device
 from rulekeep.specs import (
     ARTICLE_MODELS,
     PUBLISHED_CONTEXTS,

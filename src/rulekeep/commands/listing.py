@@ -110,7 +110,7 @@ def _said_of_run(root: Path, record: Record) -> str:
 def _about(name: str) -> str:
     """The description of a task, mixer or preset, and its options."""
     from rulekeep.mixers import MIXERS
-    from rulekeep.plugins import choose
+    from rulekeep.specs import choose
     from rulekeep.sweeps.presets import PRESETS
     from rulekeep.tasks import TASKS
 
@@ -122,10 +122,10 @@ def _about(name: str) -> str:
         kind: type[Any] = task
         option, run = "--task-options", f"rulekeep run --task {name}"
     elif name in MIXERS or ":" in name or name.endswith(".py"):
-        from rulekeep.running.mixers import load_mixer, options_of_mixer
+        from rulekeep.registry import options_of
 
-        kind, option, run = load_mixer(name), "--mixer-options", f"rulekeep run --mixer {name}"
-        fields = options_of_mixer(name, kind, all_named=True).model_fields
+        kind, option, run = MIXERS.find(name), "--mixer-options", f"rulekeep run --mixer {name}"
+        fields = options_of(kind).model_fields
     elif "/" in name or SHORT_ID.fullmatch(name) or Path(name).is_dir():
         return _about_run(name)
     else:
@@ -139,14 +139,13 @@ def _about(name: str) -> str:
 
 def _task(name: str) -> "type[Task] | None":
     """The task of this name, of the catalogue or of one's own; None if it is of none."""
-    from rulekeep.plugins import is_outside
-    from rulekeep.running.tasks import load_task
+    from rulekeep.registry import is_outside
     from rulekeep.tasks import TASKS
 
     if name not in TASKS and not is_outside(name):
         return None
     try:
-        return load_task(name)
+        return TASKS.find(name)
     except UsageError:
         # It may be a mixer: why it is none is said.
         return None

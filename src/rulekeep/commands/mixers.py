@@ -34,9 +34,9 @@ def check(
     from rulekeep.checks.mixers import check_mixer
     from rulekeep.checks.properties import PROPERTIES
     from rulekeep.commands.printed import print_rows
-    from rulekeep.running.mixers import load_mixer
-    from rulekeep.running.resolving import check_device
+    from rulekeep.mixers import MIXERS
+    from rulekeep.running.building import check_device
 
     check_device(device)
-    rows = check_mixer(load_mixer(mixer), options, width=width, device=device)
+    rows = check_mixer(MIXERS.find(mixer), options, width=width, device=device)
     return print_rows(mixer, rows, PROPERTIES)

@@ -38,12 +38,11 @@ from rulekeep.console import (
 from rulekeep.executors import DaskExecutor, Executor, LocalExecutor
 from rulekeep.executors.base import USAGE
 from rulekeep.executors.here import ThisProcess
-from rulekeep.plugins import failure_line, find_function
 from rulekeep.printable import counted, pasted
 from rulekeep.records import Record
 from rulekeep.records.store import results
-from rulekeep.running.mixers import own_options_first
-from rulekeep.running.resolving import check_device
+from rulekeep.registry import failure_line, find_function
+from rulekeep.running.building import check_device, own_options_first
 from rulekeep.running.trackers import TrackerName, check_tracker
 from rulekeep.specs import (
     KINDS,
@@ -486,9 +485,8 @@ def maker(
         except UsageError:
             raise
         except ValidationError as error:
-            raise UsageError(
-                f"sweep {what!r}: {validation_line(error, _SPECS.get(error.title, RunSpec))}"
-            ) from None
+            known = _SPECS.get(error.title, RunSpec).model_fields
+            raise UsageError(f"sweep {what!r}: {validation_line(error, known)}") from None
         # Whatever it raises, an early exit included, is the user's to read in one line.
         except (Exception, SystemExit) as error:
             raise UsageError(f"sweep {what!r}: {failure_line(error)}") from error

@@ -21,8 +21,7 @@ from rulekeep.executors.local import WORKER_ENVIRONMENT, available_cores
 from rulekeep.printable import pasted, printable
 from rulekeep.records import provenance
 from rulekeep.records.store import write_record
-from rulekeep.running.mixers import own_options_first
-from rulekeep.running.resolving import check_device
+from rulekeep.running.building import check_device, own_options_first
 from rulekeep.specs import HYBRID, UsageError, mixer_specs
 from rulekeep.speed.figures import failures
 from rulekeep.speed.record import (

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from rulekeep.checks.sample_form import AnyTask, whole_sample, whole_samples
 from rulekeep.console import say
-from rulekeep.plugins import choose
-from rulekeep.running.tasks import build_task, load_task
-from rulekeep.specs import Spec, UsageError, option_name, scalar
+from rulekeep.registry import make
+from rulekeep.specs import Spec, UsageError, choose, option_name, scalar
 from rulekeep.tasks import (
+    TASKS,
     FewCombinationsWarning,
     Sample,
     Split,
@@ -33,11 +33,11 @@ def make_task(name: str, options: Mapping[str, str], own: Sequence[str]) -> Aske
     Raises:
         UsageError: there is no such task or option, or a value is out of its range.
     """
-    cls: Any = load_task(name)
+    cls: Any = TASKS.find(name)
     given = task_options(name, cls, options, own)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FewCombinationsWarning)
-        task: AnyTask = build_task(name, cls, given)
+        task: AnyTask = make(f"task {name!r}", cls, given)
     for warning in caught:
         say(str(warning.message))
     return Asked(name, task)

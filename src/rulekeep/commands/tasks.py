@@ -20,10 +20,9 @@ from rulekeep.commands.task_options import (
 )
 from rulekeep.console import EXIT_FAILED, command_line, say, tell
 from rulekeep.printable import counted
-from rulekeep.running.tasks import load_task
 from rulekeep.specs import UsageError
 from rulekeep.sweeps.presets import SHORTEST_TESTED
-from rulekeep.tasks import Article, SampledTask, Split
+from rulekeep.tasks import TASKS, Article, SampledTask, Split
 
 # The lengths that certificates are given at.
 GRID = (64, 256, 1028, 4096)
@@ -254,7 +253,7 @@ def check_task(
     examples
         Examples of train and of test that the certificate is given on.
     """
-    cls = load_task(task)
+    cls = TASKS.find(task)
     if not issubclass(cls, SampledTask):
         raise UsageError(f"task {task!r}: is a table, not a SampledTask; there is no draw to check")
     own = ("context", "examples", "seed")

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from rulekeep.plugins import failure_place
+from rulekeep.registry import failure_place
 from rulekeep.specs import UsageError
 
 # How the reason of a failure begins that the user can mend.

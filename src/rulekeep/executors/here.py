@@ -23,7 +23,7 @@ from rulekeep.executors.base import (
     failure_of,
 )
 from rulekeep.executors.local import LocalExecutor
-from rulekeep.plugins import held_class
+from rulekeep.registry import held_class
 
 _SAID_SECONDS = 30.0
 

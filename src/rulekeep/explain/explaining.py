@@ -42,9 +42,9 @@ from rulekeep.explain.states import (
 from rulekeep.explain.traces import traced
 from rulekeep.records.store import BusyError, RunFolder, write_record
 from rulekeep.running import costs
+from rulekeep.running.building import Resolved
 from rulekeep.running.evaluation import ModelPredictor, NotFiniteError, in_eval_mode
 from rulekeep.running.model import LanguageModel
-from rulekeep.running.resolving import Resolved
 from rulekeep.running.trained import check_length, resolve_done, trained_model
 from rulekeep.running.training import build
 from rulekeep.seeds import named_seed

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 from rulekeep.language.chat import SYSTEM, Message, whole_letters
 from rulekeep.language.compressions import Compression, asked_of, is_function
 from rulekeep.language.contract import Model
-from rulekeep.plugins import failure_line
+from rulekeep.registry import failure_line
 from rulekeep.specs import UsageError
 
 # Of a command.

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from rulekeep.plugins import find_function
 from rulekeep.records import provenance
+from rulekeep.registry import find_function
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION
 

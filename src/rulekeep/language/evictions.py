@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from rulekeep.kernels import rounding
 from rulekeep.language.compressions import asked_of, is_function
-from rulekeep.plugins import failure_line
+from rulekeep.registry import failure_line
 from rulekeep.specs import UsageError
 
 Scores: TypeAlias = dict[str, list[Tensor]]

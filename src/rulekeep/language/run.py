@@ -44,7 +44,7 @@ def run(
     costs.prepare_process()
     spec = resolved.spec
     if spec.device != "cpu":
-        from rulekeep.running.resolving import check_device
+        from rulekeep.running.building import check_device
 
         check_device(spec.device)
     known = _load(folder.checkpoint)

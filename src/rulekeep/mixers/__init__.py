@@ -1,4 +1,4 @@
-"""The mixers: how context is carried. One file each; `MIXERS` is the catalogue.
+"""The mixers: how context is carried. One file each; `MIXERS` names them.
 
 The docstring of a file opens with the name of the mixer and, in brackets, its source. Then come its
 formula and a sentence "It cannot …". docs/mixers.md is made of these and of measurements.
@@ -11,7 +11,7 @@ Importing this package loads no torch: a mixer is imported when its class is ask
 
 from typing import TYPE_CHECKING, Any
 
-from rulekeep.catalogue import Catalogue
+from rulekeep.registry import Registry
 
 if TYPE_CHECKING:
     from rulekeep.mixers.adapter import Stateless as Stateless
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from rulekeep.mixers.ssd import SSD as SSD
 
 
-MIXERS: "Catalogue[Mixer]" = Catalogue(
+MIXERS: "Registry[Mixer]" = Registry(
+    "mixer",
     __name__,
     {
         "attention": "Attention",
@@ -53,8 +54,10 @@ MIXERS: "Catalogue[Mixer]" = Catalogue(
         "routed_slots": "RoutedSlots",
         "sparse_delta": "SparseDelta",
     },
+    base="torch.nn.Module",
+    needs={"init_state": "a layer without a state goes behind rulekeep.Stateless"},
 )
-# What is public and no mixer of the catalogue.
+# What is public and no mixer by name.
 _OTHERS = {"Mixer": "base", "MatrixMixer": "matrix", "Stateless": "adapter"}
 
 

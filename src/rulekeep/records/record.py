@@ -413,7 +413,7 @@ class Record(_Frozen):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise CorruptRecordError(one_line(validation_line(error, cls))) from None
+            raise CorruptRecordError(one_line(validation_line(error, cls.model_fields))) from None
 
 
 def how_ended(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from rulekeep.kernels.feed_forward import feed_forward
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, check_shape, part_of
-from rulekeep.plugins import name_of_class
-from rulekeep.running.mixers import mixers_of
+from rulekeep.running.building import mixers_of
 from rulekeep.seeds import named_seed
 from rulekeep.specs import Option, Positions, RunSpec, UsageError
 
@@ -239,7 +238,7 @@ def _listed(
 def _makers(
     mixer: str | type[nn.Module], options: Mapping[str, Option], layers: int, width: int
 ) -> Sequence[Callable[[], Mixer]]:
-    name = mixer if isinstance(mixer, str) else name_of_class(mixer, MIXERS)
+    name = mixer if isinstance(mixer, str) else MIXERS.name_of(mixer)
     given = {"mixer": name, "mixer_options": {**options}, "layers": layers, "width": width}
     return mixers_of(RunSpec.parse_json(given)).makers
 

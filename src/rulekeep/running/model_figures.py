@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from rulekeep.running import costs
+from rulekeep.running.building import Resolved
 from rulekeep.running.evaluation import ModelPredictor, answering, evaluate_samples
 from rulekeep.running.model import LanguageModel
-from rulekeep.running.resolving import Resolved
 from rulekeep.running.training import Step
 from rulekeep.specs import PredictorSpec, RunSpec
 from rulekeep.tasks.base import Split

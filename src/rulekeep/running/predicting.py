@@ -11,21 +11,19 @@ checked too: a model whose logits use later tokens would score 1 without keeping
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 
-from rulekeep.plugins import takes_by_place
 from rulekeep.records.record import how_ended
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import costs
+from rulekeep.running.building import ResolvedPredictor
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.evaluation import (
     TOKENS_AT_ONCE,
     NotFiniteError,
     OutsideReader,
     Predictor,
-    PredictorError,
     evaluate_samples,
 )
 from rulekeep.running.model_figures import test_examples
-from rulekeep.running.resolving import ResolvedPredictor
 from rulekeep.tasks.sampled import SampledTask
 
 
@@ -43,8 +41,6 @@ def run(
     del folder, log
     costs.prepare_process()
     spec, task = resolved.spec, resolved.task
-    if not takes_by_place(resolved.kind):
-        raise PredictorError(f"{resolved.kind.__name__}: must be made with the task: (self, task)")
     # Of its own, so that nothing it does to it reaches what is scored.
     predictor = resolved.kind(deepcopy(task))
     odd = list[NotFiniteError]()
@@ -61,7 +57,7 @@ def run(
         examples = test_examples(spec, context)
         rows.append(evaluate_samples(predictor, task, "test", context, examples, spec.seed))
         progress(number)
-    notes = list(task.notes)
+    notes = [*resolved.notes]
     if all(row.get("val_loss", 0) is None for row in rows):
         notes.append("only generates: every score is of its own text, none is teacher-forced")
     return {

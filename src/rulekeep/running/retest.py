@@ -21,9 +21,9 @@ from rulekeep.records.store import (
     write_record,
 )
 from rulekeep.running import costs
+from rulekeep.running.building import Resolved
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import decoding, is_validated, row_of, test_examples
-from rulekeep.running.resolving import Resolved
 from rulekeep.running.retest_job import Job, Outcome, no_weights, trained_anew
 from rulekeep.running.trained import Differences, Trained, check_length, kept_model, resolve_done
 from rulekeep.running.weights import WeightsError

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from rulekeep.records.record import how_ended
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import costs
+from rulekeep.running.building import Resolved
 from rulekeep.running.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import (
@@ -21,7 +22,6 @@ from rulekeep.running.model_figures import (
     undefined_tests,
     validate,
 )
-from rulekeep.running.resolving import Resolved
 from rulekeep.running.training import (
     DivergedError,
     build,
@@ -46,7 +46,7 @@ def run(
     Raises:
         MixerError: the mixer breaks its contract.
     """
-    spec, notes = resolved.spec, [*resolved.task.notes, *resolved.notes]
+    spec, notes = resolved.spec, [*resolved.notes]
     costs.prepare_process(spec.threads)
     # They are of a record that is gone.
     folder.weights.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ another torch may give other bits; then a line says so.
 """
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -13,9 +12,9 @@ from typing import Any, NamedTuple, TypeAlias
 from rulekeep.records.identity import differing
 from rulekeep.records.store import CorruptRecordError, Record, RunFolder, read_record
 from rulekeep.running import costs
+from rulekeep.running.building import Resolved, check_device, resolve
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import is_defined, validate
-from rulekeep.running.resolving import Resolved, check_device, resolve
 from rulekeep.running.training import Step, build, train_model
 from rulekeep.running.weights import (
     WeightsError,
@@ -26,7 +25,6 @@ from rulekeep.running.weights import (
     weights_of,
 )
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.tasks import FewCombinationsWarning
 
 # What the record says of each figure, and what the model gives now.
 Differences: TypeAlias = dict[str, tuple[float | None, float | None]]
@@ -48,10 +46,7 @@ def resolve_done(folder: RunFolder, record: Record) -> Resolved:
         UsageError: they cannot be had here, or are of another version.
     """
     _go_where_it_was_planned(folder)
-    with warnings.catch_warnings():
-        # Said when the run was planned, and in its record.
-        warnings.simplefilter("ignore", FewCombinationsWarning)
-        resolved = resolve(_asked(record))
+    resolved = resolve(_asked(record))
     if others := differing(record.versions, resolved.versions):
         raise UsageError(f"run {record.id}: it was made with {others}; make the run again")
     check_device(resolved.spec.device)

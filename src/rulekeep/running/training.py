@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.mixers.base import MixerError, auxiliary_loss, start_step
+from rulekeep.running.building import Resolved
 from rulekeep.running.model import LanguageModel
-from rulekeep.running.resolving import Resolved
 from rulekeep.seeds import named_seed
 from rulekeep.specs import RunSpec, TrainingSpec
 from rulekeep.tasks.sampled import Sample

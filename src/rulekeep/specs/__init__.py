@@ -15,7 +15,7 @@ from rulekeep.specs.article import (
     ArticleDecoys,
     article_cells,
 )
-from rulekeep.specs.base import DEVICES, Spec, UsageError, validation_line
+from rulekeep.specs.base import DEVICES, Spec, UsageError, choose, validation_line
 from rulekeep.specs.language import LanguageSpec
 from rulekeep.specs.mixer import (
     MODEL,
@@ -61,6 +61,7 @@ __all__ = [
     "TrainingSpec",
     "UsageError",
     "article_cells",
+    "choose",
     "mixer_specs",
     "option_name",
     "scalar",

@@ -4,14 +4,14 @@ Unknown keys are errors. A message names the value received and the fix.
 """
 
 import difflib
-import json
 import operator
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic_core import to_json
 
 _T = TypeVar("_T")
 
@@ -47,10 +47,7 @@ class Spec(BaseModel):
         Raises:
             UsageError: a value is wrong.
         """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            raise UsageError(validation_line(error, cls)) from None
+        return cls.parse_json(values)
 
     @classmethod
     def parse_json(cls, values: Mapping[str, Any]) -> Self:
@@ -61,15 +58,10 @@ class Spec(BaseModel):
         """
         try:
             # TOML has dates, and no spec does: they are refused as the text they are.
-            text = json.dumps(values, default=str, ensure_ascii=False)
-            return cls.model_validate_json(text.encode())
+            text = to_json(values, fallback=str, inf_nan_mode="constants")
+            return cls.model_validate_json(text)
         except ValidationError as error:
-            raise UsageError(validation_line(error, cls)) from None
-        except UnicodeEncodeError as error:
-            around = error.object[max(0, error.start - 40) : error.end]
-            raise UsageError(f"{around!a}: holds bytes that are no text; write UTF-8") from None
-        except (TypeError, ValueError, RecursionError) as error:
-            raise UsageError(f"not a value that a spec can hold: {error}") from None
+            raise UsageError(validation_line(error, cls.model_fields)) from None
 
     @property
     def as_recorded(self) -> dict[str, Any]:
@@ -101,39 +93,27 @@ def each_once(what: str, values: tuple[_T, ...]) -> tuple[_T, ...]:
     return values
 
 
-def validation_line(error: ValidationError, spec: type[BaseModel]) -> str:
-    """The first error in a spec of this type, and its fix."""
-    # A name that is not there is often why another is missing.
-    found = error.errors(include_url=False)
-    telling = {one["type"]: one for one in reversed(found)}
-    first = telling.get("extra_forbidden") or telling.get("finite_number") or found[0]
+def choose(name: str, known: Iterable[str]) -> str:
+    """The hint for an unknown name: the most similar one, and all there are."""
+    names = list(known)
+    listed = f"choose from {', '.join(names) or 'none'}"
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}? {listed}" if near else listed
+
+
+def validation_line(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """What pydantic says first, with the option's name and value; `known` are all options."""
+    # A name that is not there is often why another is missing. Of an option of several types that
+    # is no finite number all types say something, the first that it is no truth value.
+    errors = error.errors(include_url=False)
+    by_type = {each["type"]: each for each in reversed(errors)}
+    first = by_type.get("extra_forbidden") or by_type.get("finite_number") or errors[0]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return message
-    # An option may be of several types; of those a number is meant that is none.
-    several = first["type"] == "finite_number" and first["loc"][-1] == "float"
-    place = ".".join(str(part) for part in first["loc"][: -1 if several else None])
+    name = ".".join(str(part) for part in first["loc"] if part != "float")
     if first["type"] == "extra_forbidden":
-        known = list(spec.model_fields)
-        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        fix = (
-            f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known) or 'none'}"
-        )
-        return f"{place!r}: there is no such option; {fix}"
+        return f"{name!r}: there is no such option; {choose(name, known)}"
     if first["type"] == "missing":
-        return f"{place}: must be given, it has no default"
-    shown = repr(first["input"])
-    shown = shown if len(shown) <= 80 else f"{shown[:79]}…"
-    if first["type"] == "json_invalid":
-        # What json writes is JSON: it is nested too deep for who reads it.
-        return f"not a value that a spec can hold: {message}"
-    if first["type"] == "tuple_type":
-        # Numbers between commas, as on a command line, are numbers in a list.
-        numbers = str(first["input"]).replace(",", " ").split()
-        inside = ", ".join(numbers) if all(map(str.isdecimal, numbers)) else shown
-        fix = f"; write [{inside}]" if isinstance(first["input"], (str, int, float)) else ""
-        return f"{place} {shown}: must be a list{fix}"
-    # Text that looks like a number is read as one.
-    is_read = first["type"] == "string_type" and not isinstance(first["input"], (list, dict))
-    fix = "; put text that looks so in double quotes" if is_read else ""
-    return f"{place} {shown}: {message[0].lower()}{message[1:]}{fix}"
+        return f"{name}: must be given, it has no default"
+    return f"{name} {first['input']!r:.80}: {message[0].lower()}{message[1:]}"

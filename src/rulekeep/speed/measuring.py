@@ -23,9 +23,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rulekeep.executors.base import Progress
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import auxiliary_loss
-from rulekeep.plugins import failure_line
+from rulekeep.registry import failure_line
 from rulekeep.running import costs
-from rulekeep.running.resolving import Resolved, resolve
+from rulekeep.running.building import Resolved, resolve
 from rulekeep.running.training import build
 from rulekeep.specs import RunSpec
 from rulekeep.speed.record import (

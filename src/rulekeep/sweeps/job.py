@@ -2,26 +2,31 @@
 
     lock the folder ─ read its plan ─ resolve ─ screen the mixers ─ run ─ write the record
 
-`runners` says what makes a run of each kind; of a trained one it is `rulekeep.running.run`.
+What makes a run of each kind stands below; of a trained one it is `rulekeep.running.run`.
 """
 
 import os
 import platform
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from rulekeep.printable import one_line
 from rulekeep.records.store import BusyError, RunFolder, Values, read_record, write_record
 from rulekeep.running.trackers import Tracker, TrackerName
-from rulekeep.specs import AnySpec, UsageError
-from rulekeep.sweeps.planning import Job, other_versions, spec_of
-from rulekeep.sweeps.runners import resolve_any, runner_of
-from rulekeep.tasks import FewCombinationsWarning
+from rulekeep.specs import ArticleCell, LanguageSpec, PredictorSpec, RunSpec, UsageError
+from rulekeep.sweeps.planning import Job, resolve_planned
 
 # The answer of a job whose folder another process holds.
 BUSY = "busy"
 _LONGEST_WARNING = 2000
+# Makes a run of the folder, which may hold a checkpoint and weights. It calls the first function
+# with every step, and the second with the figures of every evaluation on the validation split. What
+# it returns is the record without id, attempt and checksum.
+Runner: TypeAlias = Callable[
+    [Any, RunFolder, Callable[[int], None], Callable[[int, Mapping[str, float]], None]], Values
+]
 
 
 class MakeRun:
@@ -42,9 +47,7 @@ class MakeRun:
             f"rulekeep: {one_line(str(message), _LONGEST_WARNING)}\n"
         )
         try:
-            with folder.locked(), warnings.catch_warnings():
-                # Said when the run was planned, and again in its record.
-                warnings.simplefilter("ignore", FewCombinationsWarning)
+            with folder.locked():
                 return _make(folder, progress, self.tracker)
         except BusyError:
             return BUSY
@@ -56,29 +59,26 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: TrackerNa
         # Another driver was faster.
         return "done"
     attempt = folder.start()
-    found = read_record(folder.plan)
-    os.chdir(found["working_folder"])
-    spec = spec_of(found)
+    planned = read_record(folder.plan)
+    os.chdir(planned["working_folder"])
     # Before anything of a user's is loaded: a process that is killed can say it no more.
-    write_record(folder.environment, _environment(spec))
-    resolved = resolve_any(spec)
-    if resolved.id != folder.id:
-        raise RuntimeError(f"{other_versions(found, resolved)}: give the command that planned it")
+    write_record(folder.environment, _environment(planned["spec"]))
+    resolved = resolve_planned(planned, folder.id)
     # Only the process that makes a run loads torch.
     from rulekeep.checks.screening import screen
 
     # Not where it is planned: what hangs or crashes takes no more than its own run.
     screen(resolved)
-    follow = Tracker(tracked, folder.path, found["spec"])
+    follow = Tracker(tracked, folder.path, planned["spec"])
     try:
-        made = runner_of(resolved)(resolved, folder, progress, follow.log)
+        made = _runner_of(resolved.spec.kind)(resolved, folder, progress, follow.log)
     except BaseException as error:
         follow.finish("failed", {"reason": str(error)})
         raise
     follow.finish(made["status"], made["costs"])
     aside = [f"{path.name} was set aside as corrupt" for path in folder.aside]
     notes = [*made.pop("notes", []), *aside]
-    head = {"id": folder.id, "kind": spec.kind, "versions": dict(resolved.versions)}
+    head = {"id": folder.id, "kind": resolved.spec.kind, "versions": dict(resolved.versions)}
     head["asked"] = resolved.asked
     write_record(folder.record, {**head, **made, "notes": notes, "attempt": attempt})
     for left in (folder.checkpoint, folder.log, folder.environment):
@@ -86,10 +86,26 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: TrackerNa
     return "done"
 
 
-def _environment(spec: AnySpec) -> Values:
+def _runner_of(kind: str) -> Runner:
+    """What makes the runs of a kind. Only here is torch loaded."""
+    from rulekeep.article.cell import run_cell
+    from rulekeep.language.run import run as in_words
+    from rulekeep.running.predicting import run as scored
+    from rulekeep.running.run import run as trained
+
+    runners: Mapping[str, Runner] = {
+        RunSpec.kind: trained,
+        PredictorSpec.kind: scored,
+        ArticleCell.kind: run_cell,
+        LanguageSpec.kind: in_words,
+    }
+    return runners[kind]
+
+
+def _environment(spec: Values) -> Values:
     """The machine of a run without a result, as far as it is known before the run."""
     # Here, since only what trains may load torch.
     from rulekeep.running.costs import environment
 
-    asked = {key: getattr(spec, key) for key in ("device", "threads") if hasattr(spec, key)}
+    asked = {key: value for key, value in spec.items() if key in ("device", "threads")}
     return {**environment(), **asked}

@@ -10,11 +10,12 @@ of the validated spec and of the versions of its protocol, task and mixers
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+from rulekeep.language.resolving import ResolvedLanguage, resolve_language
 from rulekeep.printable import counted, pasted
 from rulekeep.records import Record
 from rulekeep.records.identity import differing
@@ -27,12 +28,34 @@ from rulekeep.records.store import (
     read_record,
     run_folders,
     said_aside,
-    unreadable,
     write_record,
 )
-from rulekeep.running.resolving import Resolved, ResolvedCell, ResolvedPredictor
-from rulekeep.specs import KINDS, AnySpec, UsageError
-from rulekeep.sweeps.runners import AnyResolved, resolve_any
+from rulekeep.running.building import (
+    Resolved,
+    ResolvedCell,
+    ResolvedPredictor,
+    resolve,
+    resolve_cell,
+    resolve_predictor,
+)
+from rulekeep.specs import (
+    KINDS,
+    AnySpec,
+    ArticleCell,
+    LanguageSpec,
+    PredictorSpec,
+    RunSpec,
+    UsageError,
+)
+
+AnyResolved: TypeAlias = Resolved | ResolvedPredictor | ResolvedCell | ResolvedLanguage
+# By kind, since a sweep may return a subclass of a spec.
+_RESOLVERS: Mapping[str, Callable[[Any], AnyResolved]] = {
+    RunSpec.kind: resolve,
+    PredictorSpec.kind: resolve_predictor,
+    ArticleCell.kind: resolve_cell,
+    LanguageSpec.kind: resolve_language,
+}
 
 
 class FormerVersionError(UsageError):
@@ -61,7 +84,7 @@ class Plan(NamedTuple):
     finished: list[Record]
     jobs: list[Job]
     notes: list[str]
-    lost: tuple[str, ...] = ()
+    lost: list[str]
 
 
 class Command(NamedTuple):
@@ -92,82 +115,13 @@ def unfinished(root: Path) -> list[Command]:
     return found
 
 
-def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -> Plan:
-    """Write each run into its folder, and say which are still to be made.
-
-    Every spec is resolved before anything is written. What cannot be written in full is removed
-    again. The command stands in the folder from the first plan on, because a kill may come before
-    the last; whoever gave it removes it (`Command.pending_file`).
+def resolve_any(spec: AnySpec) -> AnyResolved:
+    """Resolve a spec of any kind.
 
     Raises:
-        UsageError: a spec is impossible, or the folder cannot be written.
-        OSError: the disk is full; the folder is as before.
+        UsageError: a name is unknown, or a value is impossible.
     """
-    plans: dict[str, tuple[AnySpec, AnyResolved]] = {}
-    for spec in specs:
-        resolved = resolve_any(spec)
-        plans.setdefault(resolved.id, (spec, resolved))
-    is_new = not root.exists()
-    make_folder(root)
-    result, lost = Plan([], [], []), list[str]()
-    packed = packed_results(root)
-    made: list[RunFolder] = []
-    said = (
-        command.pending_file(root) if command and not command.pending_file(root).exists() else None
-    )
-    try:
-        if command and said:
-            write_record(said, command._asdict())
-        for identity, (spec, resolved) in plans.items():
-            folder = RunFolder(root / identity)
-            if identity in packed:
-                result.finished.append(packed[identity])
-                continue
-            if not os.path.lexists(folder.path):
-                made.append(folder)
-                folder.path.mkdir(exist_ok=True)
-            wanted = {**_planned(resolved), "working_folder": str(Path.cwd())}
-            try:
-                stands = _is_planned(folder, wanted, result.notes)
-                record = folder.read(result.notes)
-            except OSError as error:
-                lost.append(folder.id)
-                result.notes.append(_left_out(folder, error))
-                continue
-            if not stands:
-                write_record(folder.plan, wanted)
-            _sort_in(folder, spec, resolved, record, result)
-        to_make = [plans[job.id][1] for job in result.jobs]
-        trained = [one for one in to_make if isinstance(one, Resolved | ResolvedCell)]
-        result.notes.extend(dict.fromkeys(note for one in trained for note in one.notes))
-    except BaseException:
-        if said:
-            said.unlink(missing_ok=True)
-        for folder in made:
-            with suppress(OSError):
-                _take_back(folder)
-        with suppress(OSError):
-            if is_new:
-                root.rmdir()
-        raise
-    return result._replace(lost=tuple(lost))
-
-
-def _left_out(folder: RunFolder, error: OSError) -> str:
-    # It may be whole: what overwrites it might lose a result.
-    path = Path(error.filename or folder.path)
-    return (
-        f"run {folder.id}: {unreadable(path, error)}; left out: mend or remove it, then give the "
-        "command again"
-    )
-
-
-def _take_back(folder: RunFolder) -> None:
-    # What another driver has begun by now is its own.
-    if not folder.attempts.exists():
-        folder.plan.unlink(missing_ok=True)
-        with suppress(FileNotFoundError):
-            folder.path.rmdir()
+    return _RESOLVERS[spec.kind](spec)
 
 
 def identity(spec: AnySpec) -> str:
@@ -177,6 +131,41 @@ def identity(spec: AnySpec) -> str:
         UsageError: the spec is impossible.
     """
     return resolve_any(spec).id
+
+
+def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -> Plan:
+    """Write each run into its folder, and say which are still to be made.
+
+    Every spec is resolved before anything is written. The command stands in the folder from the
+    first plan on, because a kill may come before the last; whoever gave it removes it
+    (`Command.pending_file`).
+
+    Raises:
+        UsageError: a spec is impossible, or the folder cannot be written.
+    """
+    every = {resolved.id: resolved for resolved in map(resolve_any, specs)}
+    make_folder(root)
+    if command:
+        write_record(command.pending_file(root), command._asdict())
+    packed, result = packed_results(root), Plan([], [], [], [])
+    for run_id, resolved in every.items():
+        folder = RunFolder(root / run_id)
+        if run_id in packed:
+            result.finished.append(packed[run_id])
+        elif not _is_finished(folder, result):
+            folder.path.mkdir(exist_ok=True)
+            wanted = {
+                "kind": resolved.spec.kind,
+                "spec": resolved.spec.model_dump(mode="json"),
+                "asked": resolved.asked,
+                "versions": dict(resolved.versions),
+                "source": resolved.source,
+                "working_folder": str(Path.cwd()),
+            }
+            if _read_plan(folder, result) != wanted:
+                write_record(folder.plan, wanted)
+            _add_job(folder, resolved, result)
+    return result
 
 
 def plan_again(root: Path) -> Plan:
@@ -195,42 +184,22 @@ def plan_again(root: Path) -> Plan:
         fix = next(asked, "name the --out of a sweep")
         raise UsageError(f"{root}: no run was planned in it; {fix}")
     make_folder(root)
-    result, lost, former = Plan([], [], []), [], list[str]()
+    result, former = Plan([], [], [], []), list[str]()
     for folder in folders:
-        try:
-            record = folder.read(result.notes)
-        except OSError as error:
-            lost.append(folder.id)
-            result.notes.append(_left_out(folder, error))
+        if _is_finished(folder, result):
             continue
+        planned = _read_plan(folder, result)
         try:
-            found = read_record(folder.plan)
-            spec = spec_of(found)
-            resolved = None
-            if record is None or not record.is_result:
-                resolved = _same_versions(folder, spec, found)
-        except FileNotFoundError:
-            why = "its plan is lost"
-        except OSError as error:
-            why = unreadable(folder.plan, error)
-        except CorruptRecordError as error:
-            why = f"{error}; {said_aside(folder.plan)}"
+            if planned is None:
+                raise UsageError("it has no plan")
+            _add_job(folder, resolve_planned(planned, folder.id), result)
         except FormerVersionError as error:
             former.append(str(error))
-            continue
         except UsageError as error:
-            # Whole, but of another version: that one can still make it.
-            why = f"{folder.plan.name}: {error}"
-        else:
-            _sort_in(folder, spec, resolved, record, result)
-            continue
-        if record is not None and record.is_result:
-            result.finished.append(record)
-            result.notes.append(f"run {folder.id}: {why}; its record stands")
-        else:
-            lost.append(folder.id)
+            # Its plan is whole, but of another version of this package: that one can still make it.
+            result.lost.append(folder.id)
             result.notes.append(
-                f"run {folder.id}: {why}; resume cannot make it: "
+                f"run {folder.id}: {error}; resume cannot make it: "
                 "give its run or sweep command again"
             )
     if former:
@@ -238,7 +207,25 @@ def plan_again(root: Path) -> Plan:
             f"{counted(len(former), 'run')} of a former version not counted: {former[0]}; "
             "for the present one give the run or sweep command again"
         )
-    return result._replace(lost=tuple(lost))
+    return result
+
+
+def resolve_planned(planned: Values, run_id: str) -> AnyResolved:
+    """What a plan is of, in the folder in which it was planned.
+
+    Raises:
+        FormerVersionError: it would have another id now.
+        UsageError: a name is gone, or the folder is.
+    """
+    try:
+        with chdir(planned["working_folder"]):
+            resolved = resolve_any(spec_of(planned))
+    except OSError as error:
+        raise UsageError(f"planned in {planned['working_folder']}: {error.strerror}") from None
+    if resolved.id != run_id:
+        parts = differing(planned.get("versions", {}), resolved.versions)
+        raise FormerVersionError(f"it was planned with {parts or 'other default values'}")
+    return resolved
 
 
 def check_folder(root: Path) -> None:
@@ -252,82 +239,42 @@ def check_folder(root: Path) -> None:
         raise UsageError(f"{root}: {there} is no folder; name another")
 
 
-def _is_planned(folder: RunFolder, wanted: Values, notes: list[str]) -> bool:
-    """Whether its plan stands, whole and planned in this folder."""
-    try:
-        return read_record(folder.plan) == wanted
-    except FileNotFoundError:
-        return False
-    except CorruptRecordError as error:
-        notes.append(f"run {folder.id}: {error}; {said_aside(folder.plan)}")
-        return False
-
-
-def _same_versions(folder: RunFolder, spec: AnySpec, found: Values) -> AnyResolved:
-    """What a plan is of; raise if its versions are others, before a process starts.
-
-    Raises:
-        UsageError: the versions differ, or a name is gone.
-    """
-    try:
-        with chdir(found["working_folder"]):
-            resolved = resolve_any(spec)
-    except OSError as error:
-        raise UsageError(f"planned in {found['working_folder']}: {error.strerror}") from None
-    if resolved.id != folder.id:
-        planned = found.get("versions")
-        is_former = planned and differing(planned, resolved.versions)
-        raise (FormerVersionError if is_former else UsageError)(other_versions(found, resolved))
-    return resolved
-
-
-def _sort_in(
-    folder: RunFolder, spec: AnySpec, resolved: AnyResolved | None, record: Record | None,
-    result: Plan,
-) -> None:  # fmt: skip
-    if record is not None and record.is_result:
-        result.finished.append(record)
-    else:
-        # Absolute, since a job goes where its spec was planned, and relative names with it.
-        root = str(folder.path.parent.absolute())
-        result.jobs.append(Job(root, folder.id, spec.label, spec.steps, _noted(resolved)))
-
-
-def _noted(resolved: AnyResolved | None) -> tuple[str, ...]:
-    """Notes of a record that were said as its run was resolved and planned."""
-    of_task = resolved.task.notes if isinstance(resolved, Resolved | ResolvedPredictor) else ()
-    of_mixers = resolved.notes if isinstance(resolved, Resolved | ResolvedCell) else ()
-    return (*of_task, *of_mixers)
-
-
-def _planned(resolved: AnyResolved) -> Values:
-    """The plan of a run, written before it is made."""
-    return {
-        "kind": resolved.spec.kind,
-        "spec": resolved.spec.model_dump(mode="json"),
-        "asked": resolved.asked,
-        "versions": dict(resolved.versions),
-        "source": resolved.source,
-    }
-
-
-def other_versions(found: Values, resolved: AnyResolved) -> str:
-    """How a plan differs from what would be run now."""
-    planned = found.get("versions")
-    if not isinstance(planned, dict):
-        return "it was planned before versions were declared"
-    parts = differing(planned, resolved.versions)
-    return f"it was planned with {parts or 'other default values'}"
-
-
-def spec_of(found: Values) -> AnySpec:
+def spec_of(planned: Values) -> AnySpec:
     """The spec of a plan as it was read.
 
     Raises:
         UsageError: it is of no kind known here, or a value is impossible.
     """
-    kind = KINDS.get(found.get("kind", ""))
+    kind = KINDS.get(planned.get("kind", ""))
     if kind is None:
-        raise UsageError(f"kind {found.get('kind')!r}: choose from {', '.join(KINDS)}")
-    spec: AnySpec = kind.parse_json(found["spec"])
+        raise UsageError(f"kind {planned.get('kind')!r}: choose from {', '.join(KINDS)}")
+    spec: AnySpec = kind.parse_json(planned["spec"])
     return spec
+
+
+def _is_finished(folder: RunFolder, result: Plan) -> bool:
+    """Whether a run has a result, which becomes part of the plan."""
+    record = folder.read(result.notes)
+    if record is None or not record.is_result:
+        return False
+    result.finished.append(record)
+    return True
+
+
+def _read_plan(folder: RunFolder, result: Plan) -> Values | None:
+    """The plan of a run, if it has a whole one; a corrupt one is named and set aside."""
+    try:
+        return read_record(folder.plan)
+    except FileNotFoundError:
+        return None
+    except CorruptRecordError as error:
+        result.notes.append(f"run {folder.id}: {error}; {said_aside(folder.plan)}")
+        return None
+
+
+def _add_job(folder: RunFolder, resolved: AnyResolved, result: Plan) -> None:
+    notes = () if isinstance(resolved, ResolvedLanguage) else resolved.notes
+    result.notes.extend(note for note in notes if note not in result.notes)
+    # Absolute, since a job goes where its spec was planned, and relative names with it.
+    root, spec = str(folder.path.parent.absolute()), resolved.spec
+    result.jobs.append(Job(root, folder.id, spec.label, spec.steps, notes))

@@ -13,7 +13,7 @@ from rulekeep.analysis.groups import scores_of
 from rulekeep.analysis.summary import RateChoice, ValidationScores, choose_learning_rate
 from rulekeep.records import Record
 from rulekeep.records.record import TESTED
-from rulekeep.running.resolving import Resolved, resolve
+from rulekeep.running.building import Resolved, resolve
 from rulekeep.specs import MixerSpec, RunSpec, UsageError
 
 RATES = (1e-3, 3e-3, 1e-2)

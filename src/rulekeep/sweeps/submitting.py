@@ -8,22 +8,20 @@ file is a packed folder (`rulekeep.records.pack`). Its first record says what it
 code of plug-ins.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rulekeep.checks.screening import screen
-from rulekeep.plugins import is_outside, plugin_file
 from rulekeep.records import Record
 from rulekeep.records.pack import CorruptRecordError, packed, unpacked
 from rulekeep.records.provenance import plugin_closure
 from rulekeep.records.store import Values, packed_values, read_record, read_runs, run_folders
-from rulekeep.running.resolving import Resolved, resolve
+from rulekeep.registry import is_outside, plugin_file
+from rulekeep.running.building import Resolved, resolve
 from rulekeep.specs import MODEL, AnySpec, MixerSpec, Option, RunSpec, UsageError
 from rulekeep.sweeps.presets import SEEDS, quick_five, standard
-from rulekeep.tasks import FewCombinationsWarning
 
 KIND = "submission"
 # What may be submitted: the runs of one competitor, given the records so far.
@@ -143,10 +141,8 @@ def _of_one(
 
 
 def _wanted(specs: Iterable[AnySpec]) -> dict[str, Resolved]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FewCombinationsWarning)
-        every = (resolve(spec) for spec in specs if isinstance(spec, RunSpec))
-        return {resolved.id: resolved for resolved in every}
+    every = (resolve(spec) for spec in specs if isinstance(spec, RunSpec))
+    return {resolved.id: resolved for resolved in every}
 
 
 def _competing(records: Iterable[Record]) -> tuple[list[MixerSpec], list[Record]]:

@@ -1,11 +1,11 @@
-"""The tasks: what must be remembered. One file each; `TASKS` is the catalogue.
+"""The tasks: what must be remembered. One file each; `TASKS` names them.
 
 A task is imported when its class is asked for.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from rulekeep.catalogue import Catalogue
+from rulekeep.registry import Registry
 
 if TYPE_CHECKING:
     from rulekeep.tasks.apply import Apply as Apply
@@ -55,8 +55,8 @@ _CLASSES = {
     "compression": "Compression",
     "flip_flop": "FlipFlop",
 }
-TASKS: "Catalogue[Task]" = Catalogue(__name__, _CLASSES)
-# What is public and no task of the catalogue, by its file: the options of each, and these.
+TASKS: "Registry[Task]" = Registry("task", __name__, _CLASSES, base="rulekeep.tasks.SampledTask")
+# What is public and no task by name, by its file: the options of each, and these.
 _OTHERS = {f"{task}Options": file for file, task in _CLASSES.items() if file != "article"} | {
     "FewCombinationsWarning": "sampled",
     "LabelledOptions": "labelled",

@@ -170,7 +170,7 @@ class Sample(NamedTuple):
 class SampledTask(Task, ABC):
     """A task whose examples are drawn; a subclass draws one block of them."""
 
-    options_type: ClassVar[type[TaskOptions]]
+    options_type: ClassVar[type[TaskOptions]] = TaskOptions
     # What it is made with.
     options: TaskOptions
     # Tokens of the answer, the same in every example: what `_shortest` needs, and nothing else.

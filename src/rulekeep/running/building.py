@@ -1,0 +1,312 @@
+"""Builds a run from its spec: finds its classes, fills in every option, declares the versions.
+
+    resolved = resolve(RunSpec(mixer="delta", mixer_options={"heads": 8}))
+    resolved.spec       # every option filled in
+    resolved.id         # of what was asked for and of the declared versions
+    resolved.task, resolved.mixers
+
+The process that plans a run resolves its spec before anything is written; the process that makes
+it resolves what was planned, and must come to the same id.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rulekeep.mixers import MIXERS
+from rulekeep.records.identity import PROTOCOL, Identified
+from rulekeep.registry import Registry, make, options_of, source_of, version_of
+from rulekeep.specs import (
+    HYBRID,
+    PUBLISHED_WIDTH,
+    AnySpec,
+    ArticleCell,
+    MixerSpec,
+    Option,
+    PredictorSpec,
+    RunSpec,
+    Spec,
+    UsageError,
+    choose,
+)
+from rulekeep.tasks import TASKS, FewCombinationsWarning, SampledTask
+
+if TYPE_CHECKING:
+    # Only who asks for a mixer loads torch.
+    from rulekeep.mixers.base import Mixer
+    from rulekeep.running.evaluation import Predictor
+
+PREDICTORS: "Registry[Predictor]" = Registry(
+    "predictor", "", {}, base="rulekeep.running.evaluation.Predictor"
+)
+
+
+@dataclass(frozen=True)
+class Resolved(Identified[RunSpec]):
+    """A run that can be made: its task, and what makes the mixer of each layer.
+
+    `notes` say what a user should know before training, and stand in the record.
+    """
+
+    task: SampledTask
+    mixers: "tuple[Callable[[], Mixer], ...]"
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ResolvedPredictor(Identified[PredictorSpec]):
+    """An outside model that can be scored: its task, its class, and notes of the record."""
+
+    task: SampledTask
+    kind: type[Any]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ResolvedCell(Identified[ArticleCell]):
+    """A cell of the article's experiment; `make` makes the mixer that joins it, if one does."""
+
+    make: "Callable[[], Mixer] | None"
+    notes: tuple[str, ...]
+
+
+class Mixers(NamedTuple):
+    """What makes each layer's mixer, all options, and those that an id counts.
+
+    `given` differ from their defaults. `notes` say what a user
+    should know before training.
+    """
+
+    makers: "tuple[Callable[[], Mixer], ...]"
+    options: dict[str, Option]
+    given: dict[str, Option]
+    kinds: "dict[str, type[Mixer]]"
+    notes: tuple[str, ...]
+
+
+def resolve(spec: RunSpec) -> Resolved:
+    """Find the task and the mixers of a spec, and fill in their options.
+
+    Raises:
+        UsageError: a name is unknown, or a value is impossible.
+    """
+    task = _task(spec.task, spec.task_options)
+    _long_enough(task, context=(spec.context,), test_contexts=spec.tested)
+    mixers = mixers_of(spec)
+    filled = spec.model_copy(
+        update={
+            "task_options": task.options.model_dump(),
+            "mixer_options": mixers.options,
+            "hidden": spec.hidden or 4 * spec.width,
+            "test_contexts": spec.tested,
+        }
+    )
+    # What a default stands for is held by the version, so that a new option changes no id.
+    bare = filled.model_copy(
+        update={
+            "task_options": task.options.model_dump(exclude_defaults=True),
+            "mixer_options": mixers.given,
+            "hidden": None if filled.hidden == 4 * spec.width else filled.hidden,
+            "test_contexts": () if spec.tested == (spec.context,) else spec.tested,
+        }
+    )
+    versions: dict[str, int | str] = {PROTOCOL: spec.version}
+    versions[spec.task] = version_of(spec.task, type(task))
+    versions |= {name: version_of(name, mixers.kinds[name]) for name in spec.mixers}
+    source = source_of((spec.task, *spec.mixers))
+    notes = (*task.notes, *mixers.notes)
+    return Resolved(filled, _asked(bare), versions, source, task, mixers.makers, notes)
+
+
+def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
+    """Find an outside model and its task.
+
+    Raises:
+        UsageError: a name is unknown, or a value is impossible.
+    """
+    task = _task(spec.task, spec.task_options)
+    _long_enough(task, test_contexts=spec.test_contexts)
+    kind = PREDICTORS.find(spec.predictor)
+    filled = spec.model_copy(update={"task_options": task.options.model_dump()})
+    options = task.options.model_dump(exclude_defaults=True)
+    versions = {
+        PROTOCOL: spec.version,
+        spec.task: version_of(spec.task, type(task)),
+        spec.predictor: version_of(spec.predictor, kind),
+    }
+    asked = _asked(spec.model_copy(update={"task_options": options}))
+    source = source_of((spec.task, spec.predictor))
+    return ResolvedPredictor(filled, asked, versions, source, task, kind, tuple(task.notes))
+
+
+def resolve_cell(cell: ArticleCell) -> ResolvedCell:
+    """Resolve a cell of the article's experiment, with the mixer that joins it, if one does.
+
+    Raises:
+        UsageError: there is no such mixer, or an option is impossible.
+    """
+    versions: dict[str, int | str] = {PROTOCOL: cell.version}
+    names, maker, notes = list[str](), None, tuple[str, ...]()
+    if asked := cell.joining_mixer:
+        name, kind = asked.mixer, MIXERS.find(asked.mixer)
+        options = mixer_options(name, kind, asked.options)
+        maker = mixer_maker(name, kind, PUBLISHED_WIDTH, options)
+        names.append(name)
+        versions[name] = version_of(name, kind)
+        if note := _note_on_penalty(options, cell.steps):
+            notes = (f"{kind.__name__}: {note}",)
+    return ResolvedCell(cell, _asked(cell), versions, source_of(names), maker, notes)
+
+
+def _asked(spec: AnySpec) -> dict[str, Any]:
+    return spec.model_dump(mode="json", exclude_defaults=True)
+
+
+def check_device(device: str) -> None:
+    """Raise if the device is unavailable.
+
+    Raises:
+        UsageError: this machine has no such device.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    count = torch.cuda.device_count()
+    if int(device.partition(":")[2] or 0) >= count:
+        raise UsageError(f"device {device!r}: this machine has {count} CUDA devices; ask for cpu")
+
+
+def _task(name: str, options: Mapping[str, Option]) -> SampledTask:
+    kind: Any = TASKS.find(name)
+    if not issubclass(kind, SampledTask):
+        drawn = [key for key, known in TASKS.items() if issubclass(known, SampledTask)]
+        raise UsageError(
+            f"task {name!r}: is a fixed table with a command of its own, rulekeep {name}; "
+            f"choose from {', '.join(drawn)}"
+        )
+    with warnings.catch_warnings():
+        # What it warns of stands in its notes.
+        warnings.simplefilter("ignore", FewCombinationsWarning)
+        made: SampledTask = make(f"task {name!r}", kind, kind.options_type.parse_json(options))
+    return made
+
+
+def _long_enough(task: SampledTask, **given: tuple[int, ...]) -> None:
+    for option, contexts in given.items():
+        for context in contexts:
+            if context < task.shortest_context:
+                raise UsageError(
+                    f"{option} {context}: must be {task.shortest_context} or more for {task.name} "
+                    "with these options"
+                )
+
+
+def mixers_of(spec: RunSpec) -> Mixers:
+    """The mixers of a spec; each is tried once.
+
+    Raises:
+        UsageError: there is no such mixer, or an option is impossible.
+    """
+    kinds = {name: MIXERS.find(name) for name in spec.mixers}
+    filled = _filled(kinds, spec.mixer_options)
+    options, given, notes, makers = dict[str, Option](), dict[str, Option](), [], {}
+    for name, kind in kinds.items():
+        every, asked = filled[name].model_dump(), filled[name].model_dump(exclude_defaults=True)
+        if note := _note_on_penalty(every, spec.steps):
+            if "gate_penalty" in asked:
+                raise UsageError(f"mixer {name!r}: {note}")
+            notes.append(f"{kind.__name__}: {note}")
+        makers[name] = mixer_maker(name, kind, spec.width, every)
+        before = f"{name}." if len(kinds) > 1 else ""
+        options |= {f"{before}{key}": value for key, value in every.items()}
+        given |= {f"{before}{key}": value for key, value in asked.items()}
+    in_layers = tuple(makers[name] for name in spec.mixers)
+    return Mixers(in_layers, options, given, kinds, tuple(notes))
+
+
+def mixer_options(name: str, kind: type[Any], given: Mapping[str, Option]) -> Mapping[str, Option]:
+    """Every option of a mixer class; the given ones are checked.
+
+    Raises:
+        UsageError: there is no such option, or a value is impossible.
+    """
+    return _filled({name: kind}, given)[name].model_dump()
+
+
+def _filled(kinds: Mapping[str, type[Any]], given: Mapping[str, Option]) -> dict[str, Spec]:
+    """The options of each mixer: `a.key` of mixer a, `key` of each that has it."""
+    allowed = {name: options_of(kind) for name, kind in kinds.items()}
+    asked: dict[str, dict[str, Option]] = {name: {} for name in kinds}
+    # What is said of one mixer holds over what is said of all, wherever it stands.
+    for key, value in sorted(given.items(), key=lambda pair: "." in pair[0]):
+        of, _, option = key.rpartition(".")
+        takers = [n for n in kinds if of in ("", n) and option in allowed[n].model_fields]
+        if not takers:
+            known = [
+                f"{name}.{option}" if len(kinds) > 1 else option
+                for name in kinds
+                for option in allowed[name].model_fields
+            ]
+            raise UsageError(f"mixer option {key!r}: there is no such option; {choose(key, known)}")
+        for name in takers:
+            asked[name][option] = value
+    try:
+        return {name: allowed[name].parse_json(asked[name]) for name in kinds}
+    except UsageError as error:
+        raise UsageError(f"mixer {HYBRID.join(kinds)!r}: {error}") from None
+
+
+def _note_on_penalty(options: Mapping[str, Any], steps: int) -> str | None:
+    """A note that a training ends before a gate penalty starts; None if it does not."""
+    start = options.get("penalty_start", 0)
+    if not options.get("gate_penalty") or steps > start:
+        return None
+    return (
+        f"penalty_start {start}: training ends after {steps} steps, so the gate "
+        f"penalty never starts; give a penalty_start below {steps}, or gate_penalty=0"
+    )
+
+
+def mixer_maker(
+    name: str, kind: type[Any], width: int, options: Mapping[str, Any]
+) -> "Callable[[], Mixer]":
+    """What makes a mixer of this class; it is tried once.
+
+    Raises:
+        UsageError: its constructor fails.
+    """
+    import torch
+
+    from rulekeep.mixers.base import Mixer, Outside
+
+    def maker() -> Mixer:
+        made = kind(width, **options)
+        return made if isinstance(made, Mixer) else Outside(made)
+
+    with torch.random.fork_rng(devices=[]):
+        make(f"mixer {name!r}", maker)
+    return maker
+
+
+def own_options_first(asked: MixerSpec, *, of_runs: tuple[str, ...] = ()) -> MixerSpec:
+    """A mixer whose settings become its own options wherever its class has such an option.
+
+    Only the class can tell: `steps` may belong to the run or to the mixer. `of_runs` are the
+    settings that are offered beside its own options.
+
+    Raises:
+        UsageError: there is no such mixer, or no such option where settings are offered.
+    """
+    kinds = [MIXERS.find(name) for name in asked.mixer.split(HYBRID)]
+    own = dict.fromkeys(key for kind in kinds for key in options_of(kind).model_fields)
+    known = [*own, *of_runs]
+    for key in asked.options if of_runs else ():
+        if key.rpartition(".")[2] not in known:
+            raise UsageError(
+                f"mixer {asked.mixer!r}: {key!r}: there is no such option; {choose(key, known)}"
+            )
+    moved = {key: value for key, value in asked.settings.items() if key in own}
+    kept = {key: value for key, value in asked.settings.items() if key not in own}
+    return asked._replace(options={**asked.options, **moved}, settings=kept)
