@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,16 +35,17 @@ from rulekeep.records.record import Choice
 from rulekeep.records.store import packed_values, write_text
 from rulekeep.study import Claim, Study
 
+if TYPE_CHECKING:
+    from rulekeep.language.models import ChatModel
+
 WHOLE, NOT_RUN = "none", "not run"
 # Tokens of chat at which the context is compressed.
 SHORT, MIDDLE = 128, 512
-# Cells in which rivals alone are mentioned. Of the present form, every option, some are run: UNITS.
-WORD, RULE = f"word{RIVALS_ALONE}", f"instruction{RIVALS_ALONE}"
-MENTIONS = {"none": "no mention", WORD: "rivals as words", RULE: "rivals as rules"}
-UNITS = {
-    "none": "no mention", "word": "options as words", "instruction": "options as rules",
-    WORD: "rivals as words", RULE: "rivals as rules",
-}  # fmt: skip
+WORD, RULE = "word", "instruction"
+MENTIONS = {"none": "no mention", WORD: "options as words", RULE: "options as rules"}
+# Cells of before: rivals alone are mentioned, and the rule's own option is not.
+FORMER = {f"{WORD}{RIVALS_ALONE}": "rivals as words", f"{RULE}{RIVALS_ALONE}": "rivals as rules"}
+UNITS = {**MENTIONS, **FORMER}
 EVICTIONS = {name: known.shown for name, known in compressions.EVICTIONS.items()}
 SHARES = (0.5, 0.25, 0.1)
 ROUNDINGS = {name: known.shown for name, known in compressions.ROUNDINGS.items()}
@@ -119,15 +120,20 @@ def retention(found: Cells, at: Place, name: str = WHOLE) -> str:
     return NOT_RUN if one is None else one.retention.text()
 
 
-def by_distance(rows: Rows) -> str:
+def by_distance(rows: Rows, kinds: Mapping[str, str] = MENTIONS) -> str:
     """Retention without compression, by tokens of chat and kind of mention."""
     found = cells(rows)
     distances = sorted({at.distance for at in found if at == Place(at.distance, at.mentions)})
     body = [
-        [f"{one:,}", *(retention(found, Place(one, kind)) for kind in MENTIONS)]
-        for one in distances
+        [f"{distance:,}", *(retention(found, Place(distance, kind)) for kind in kinds)]
+        for distance in distances
     ]
-    return markdown_table(["tokens of chat", *MENTIONS.values()], body)
+    return markdown_table(["tokens of chat", *kinds.values()], body)
+
+
+def by_former_distance(rows: Rows) -> str:
+    """The same where rivals alone are mentioned."""
+    return by_distance(rows, FORMER)
 
 
 def by_unit(rows: Rows) -> str:
@@ -138,7 +144,7 @@ def by_unit(rows: Rows) -> str:
         if one is not None:
             floor = (
                 f"about {former_floor(rows, kind):.2f}"
-                if kind in (WORD, RULE)
+                if kind in FORMER
                 else retention(found, Place(MIDDLE, kind, "no_rules"))
             )
             body.append([shown, one.retention.text(), one.over_families.text(), floor])
@@ -340,13 +346,17 @@ def tokens_kept() -> Mapping[str, Mapping[str, float]]:
 
 
 def by_token(rows: Rows) -> str:
-    """Which tokens evictions keep, a tenth of the cache kept: options, rivals, chat."""
+    """Which tokens evictions keep, a tenth of the cache kept: options, mentions, chat."""
     del rows
+    parts = {
+        "options": "the rule's option", "own": "its mention", "rivals": "mentions of rivals",
+        "chat": "the chat",
+    }  # fmt: skip
     body = [
-        [EVICTIONS[name], *(f"{of[part]:.2f}" for part in ("options", "rivals", "chat"))]
-        for name, of in tokens_kept().items()
+        [EVICTIONS[name], *(f"{shares[part]:.2f}" for part in parts)]
+        for name, shares in tokens_kept().items()
     ]
-    return markdown_table(["eviction", "the rule's option", "rivals in mentions", "the chat"], body)
+    return markdown_table(["eviction", *parts.values()], body)
 
 
 def over_distance(rows: Rows) -> bytes:
@@ -559,6 +569,12 @@ CLAIMS: dict[str, Claim] = {
 # --- measuring -----------------------------------------------------------------------------------
 
 
+def mentioned(model: "ChatModel", read: str, options: Iterable[str]) -> list[int]:
+    """Where the tokens of options stand that are mentioned as words."""
+    each = (model.places(read, [option], lead='I read "') for option in options)
+    return [at for places in each for at in places[0]]
+
+
 def measure(place: str) -> None:
     """Which tokens each eviction keeps, a mean over layers, heads and prompts, into a file."""
     import torch
@@ -586,15 +602,11 @@ def measure(place: str) -> None:
             for at, option in enumerate(families[one.family].options)
             if at != one.option
         ]
-        system = said.messages[:1]
         parts = {
-            "options": [at for places in model.places(system, options) for at in places],
-            "rivals": [
-                at
-                for places in model.places(said.messages, rivals, lead='I read "')
-                for at in places
-            ],
-            "chat": [*range(len(model.tokens(model.text(system))), read.tokens)],
+            "options": [at for places in model.places(read.head, options) for at in places],
+            "own": mentioned(model, read.head, options),
+            "rivals": mentioned(model, read.head, rivals),
+            "chat": [*range(len(model.tokens(model.text(said.messages[:1]))), read.tokens)],
         }
         for name, each in shares.items():
             scores = torch.stack(read.seen[name])
@@ -621,6 +633,7 @@ STUDY = Study(
     reads=["language", "language-mentions"],
     tables={
         "distance": by_distance,
+        "former": by_former_distance,
         "units": by_unit,
         "evictions": by_eviction,
         "guards": by_guard,
