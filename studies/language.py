@@ -45,7 +45,6 @@ WORD, RULE = "word", "instruction"
 MENTIONS = {"none": "no mention", WORD: "options as words", RULE: "options as rules"}
 # Cells of before: rivals alone are mentioned, and the rule's own option is not.
 FORMER = {f"{WORD}{RIVALS_ALONE}": "rivals as words", f"{RULE}{RIVALS_ALONE}": "rivals as rules"}
-UNITS = {**MENTIONS, **FORMER}
 EVICTIONS = {name: known.shown for name, known in compressions.EVICTIONS.items()}
 SHARES = (0.5, 0.25, 0.1)
 ROUNDINGS = {name: known.shown for name, known in compressions.ROUNDINGS.items()}
@@ -136,10 +135,10 @@ def by_former_distance(rows: Rows) -> str:
     return by_distance(rows, FORMER)
 
 
-def by_unit(rows: Rows) -> str:
+def by_unit(rows: Rows, kinds: Mapping[str, str] = MENTIONS) -> str:
     """What prompts and what families say, and the floors, at 512 tokens of chat."""
     found, body = cells(rows), []
-    for kind, shown in UNITS.items():
+    for kind, shown in kinds.items():
         one = found.get(Place(MIDDLE, kind), {}).get(WHOLE)
         if one is not None:
             floor = (
@@ -150,6 +149,11 @@ def by_unit(rows: Rows) -> str:
             body.append([shown, one.retention.text(), one.over_families.text(), floor])
     head = ["mentions", "over prompts", "over families", "without the rule"]
     return markdown_table(head, body)
+
+
+def by_former_unit(rows: Rows) -> str:
+    """The same where rivals alone are mentioned."""
+    return by_unit(rows, FORMER)
 
 
 def former_floor(rows: Rows, kind: str) -> float:
@@ -225,7 +229,7 @@ def by_guard(rows: Rows) -> str:
 
 
 def both(found: Cells, name: str) -> list[str]:
-    """Retention, and with rivals mentioned."""
+    """Retention, and with every option mentioned."""
     return [retention(found, Place(MIDDLE, kind), name) for kind in ("none", WORD)]
 
 
@@ -270,13 +274,13 @@ def by_control(rows: Rows) -> str:
         [
             {"no_rules": "no rules", "swapped": "a rival as the rule"}[at.control],
             f"{at.distance:,}",
-            UNITS[at.mentions],
+            MENTIONS[at.mentions],
             of[WHOLE].retention.text(),
             f"{of[WHOLE].chance:.3f}",
             at_chance(rows, at) if at.control == "no_rules" else "",
         ]
         for at, of in sorted(found.items(), key=lambda one: (one[0].control, one[0]))
-        if at.control != "none" and WHOLE in of
+        if at.control != "none" and at.mentions in MENTIONS and WHOLE in of
     ]
     head = ["control", "tokens of chat", "mentions", "retention", "chance", "families at chance"]
     return markdown_table(head, body)
@@ -508,7 +512,6 @@ CLAIMS: dict[str, Claim] = {
     "mention_tokens": Claim(
         lambda rows: tokens_read(rows)[Place(0, WORD)] - tokens_read(rows)[Place(0)], 0
     ),
-    # Of the present form of mentions; its floor is 0.25.
     "every_word": Claim(kept(kind="word"), 2, minimum=0.4),
     "every_rule": Claim(
         kept(kind="instruction"),
@@ -517,7 +520,6 @@ CLAIMS: dict[str, Claim] = {
     ),
     "every_rule_said": Claim(said("instruction"), 2),
     "plain": Claim(kept(), 2),
-    "binding": Claim(kept(kind=WORD), 2),
     "orders": Claim(orders_agree(0.25), 2, minimum=0.8),
     "knorm": Claim(kept("knorm@0.1"), 2),
     "knorm_bound": Claim(kept("knorm@0.1", WORD), 2),
@@ -532,7 +534,6 @@ CLAIMS: dict[str, Claim] = {
     "two_bits_token": Claim(kept("per_token@2bit"), 2),
     "snapkv": Claim(kept("snapkv@0.25"), 2),
     "snapkv_ends": Claim(kept("snapkv+ends@0.25"), 2),
-    "streaming_ends": Claim(kept("streaming_llm+ends@0.25"), 2),
     "snapkv_fair": Claim(kept("snapkv+fair@0.25"), 2),
     "ends_text": Claim(kept("keep_ends@0.25"), 2),
     "ends_text_bound": Claim(kept("keep_ends@0.25", WORD), 2),
@@ -633,8 +634,9 @@ STUDY = Study(
     reads=["language", "language-mentions"],
     tables={
         "distance": by_distance,
-        "former": by_former_distance,
         "units": by_unit,
+        "former-distance": by_former_distance,
+        "former-units": by_former_unit,
         "evictions": by_eviction,
         "guards": by_guard,
         "tokens": by_token,
