@@ -577,6 +577,7 @@ CLAIMS: dict[str, Claim] = {
     "drift": Claim(kept(distance=2048), 2, maximum=0.6),
     "far": Claim(kept(distance=4096), 2),
     "far_bound": Claim(kept(kind=WORD, distance=4096), 2),
+    "far_rule": Claim(kept(kind=RULE, distance=2048), 2, maximum=0.3),
 }
 
 

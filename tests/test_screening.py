@@ -39,7 +39,7 @@ NOT_LOOKED_AT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*(VIOLATED.keys() - NOT_LOOKED_AT), "PeeksInFloat32"])
+@pytest.mark.parametrize("name", [*sorted(VIOLATED.keys() - NOT_LOOKED_AT), "PeeksInFloat32"])
 def test_a_violator_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(MixerError, match=f"leaks.py:{name}': ") as bad:
         screen(resolve_any(spec(f"{FILE}:{name}")))
