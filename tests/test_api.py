@@ -241,7 +241,7 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
         ({"mixer": nn.Sequential(nn.GRU(2, 2))}, "give its class, Sequential$"),
         ({"mixer": 3}, "mixer 3: give the name of a mixer, or its class"),
         ({"mixer": "gru", "mixer_options": {"head": 2}}, "there is no such option"),
-        ({"mixer": "gru", "stepps": 2}, "did you mean 'steps'"),
+        ({"mixer": "gru", "stepps": 2}, "did you mean steps"),
         ({"mixer": "gru", "steps": "2"}, "steps '2'"),
         ({"mixer": "gru", "seed": np.float64(1.5)}, "seed 1.5"),
     ],

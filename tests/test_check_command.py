@@ -55,7 +55,7 @@ def test_a_mixer_that_holds_prints_its_rows_and_exits_with_0(check, arguments, f
     skipped = sum(line.startswith("skip") for line in lines)
     assert lines[-1] == f"{arguments[0]}: all hold{f', {skipped} skipped' if skipped else ''}"
     assert {line[:4] for line in lines[:-2]} <= {"pass", "skip"}
-    assert len(lines) == 18 + 2
+    assert len(lines) == 19 + 2
     assert fact in output
 
 
@@ -67,7 +67,7 @@ def test_a_broken_one_exits_with_1_and_says_where(check, place: str) -> None:
     # Its last output sees nothing but itself.
     assert "\nFAIL  gradient reaches token 0 " in output
     assert output.count("\nskip") == 6
-    assert output.splitlines()[-1] == f"{place}:Peeks: 2 of 12 properties fail, 6 skipped"
+    assert output.splitlines()[-1] == f"{place}:Peeks: 2 of 13 properties fail, 6 skipped"
 
 
 def test_a_crash_of_its_own_is_a_row_and_not_a_traceback(check) -> None:
@@ -78,7 +78,7 @@ def test_a_crash_of_its_own_is_a_row_and_not_a_traceback(check) -> None:
     _, left, _ = check("mine.py:Leaves", "--width", "8")
     assert "SystemExit: enough (mine.py, line 19)" in left
     # What it keeps from being compared is a number, and not a row each.
-    assert "1 of 1 properties fail, 17 skipped" in output
+    assert "1 of 1 properties fail, 18 skipped" in output
     assert len(output.splitlines()) == 3
 
 

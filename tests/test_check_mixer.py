@@ -360,7 +360,7 @@ def test_of_a_layer_without_a_state_what_is_about_states_is_skipped_and_said_so(
 
 
 def test_what_cannot_be_made_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="'kept': there is no such option; did you mean 'keep'"):
+    with pytest.raises(UsageError, match="'kept': there is no such option; did you mean keep"):
         checked(Remembers, kept=0.5)
     with pytest.raises(UsageError, match=r"mixer 'Remembers': keep 2.0: must be between 0 and 1"):
         checked(Remembers, keep=2.0)

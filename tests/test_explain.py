@@ -454,7 +454,7 @@ def test_an_explanation_is_shown_of_the_run_that_its_own_was_merged_into(
     for pair in ((own, other), (other, own)):
         (run,) = tabulated(merged(typed(pair)))[0]
         ((shown, _),), lost = explained_runs([run], [explanation])
-        assert (shown.id, lost) == (pair[0]["id"], [])
+        assert (shown.record.id, lost) == (pair[0]["id"], [])
     # Of a training that came out otherwise it says nothing.
     look = {**own["history"][-1], "train_loss": 7.0}
     apart = {**other, "history": [*own["history"][:-1], look]}

@@ -22,10 +22,7 @@ from rulekeep.specs import RunSpec, UsageError
 from rulekeep.sweeps import planning
 
 IN_A_WORKER = "import multiprocessing\nif multiprocessing.parent_process():\n    "
-GLOBAL = (
-    "MixerError: {} draws from a global random stream: give it a generator of its own, seeded in "
-    "start_step(step)"
-)
+GLOBAL = "MixerError: mixer {!r}: no global random draw"
 # Lines at the top, lines in forward, and how the run must end.
 MISBEHAVING = {
     "hangs": ("", "time.sleep(600)", "timeout", "stopped after its limit of 8 s"),
@@ -35,7 +32,7 @@ MISBEHAVING = {
     ),
     "shape_late": (
         "", "y = y[:, 1:] if torch.is_grad_enabled() else y", "failed",
-        "MixerError: Mixer returned [4, ",
+        "MixerError: mixer {!r}: output and state have their form: ",
     ),
     "torch_stream": ("", "torch.rand(1)", "failed", GLOBAL),
     "numpy_stream": ("", "np.random.rand()", "failed", GLOBAL),
@@ -43,7 +40,7 @@ MISBEHAVING = {
     "killed": ("", "os.kill(os.getpid(), 9)", "killed", "its process ended by signal 9"),
     "memory": ("", "torch.empty(2**60)", "out_of_memory", "RuntimeError: "),
     "not_a_number_late": (
-        "", "y = y * float('nan') if torch.is_grad_enabled() else y", "diverged",
+        "", "y = y * 1e37 if torch.is_grad_enabled() else y", "diverged",
         "loss not finite at step 1; ",
     ),
 }  # fmt: skip

@@ -285,9 +285,9 @@ def test_seeds_of_two_versions_stand_in_no_mean() -> None:
     for values, number in ((one, 1), (other, 2)):
         for record in values:
             record["id"] += f"version {number}"
-    found, _ = tabulated(typed([*one, *other]))
+    found, notes = tabulated(typed([*one, *other]))
     assert {run.label for run in found} == {"delta, code delta 1", "delta, code delta 2"}
-    assert "runs of 2 versions of its code stand apart" in found.notes[0]
+    assert "runs of 2 versions of its code stand apart" in notes[0]
 
 
 def test_trainings_of_two_versions_are_not_merged_and_a_later_option_parts_none() -> None:

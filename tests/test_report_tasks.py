@@ -75,8 +75,8 @@ def test_a_certificate_of_a_file_that_has_changed_since_certifies_nothing(
         "file_code": code_of_file(file),
     }
     runs = [record("delta", task=named, task_options={})]
-    # What is no code may change, and a folder without the file tells nothing.
-    for change in (lambda: None, lambda: file.write_text("class Mine: ...  # mine\n"), file.unlink):
+    # A folder without the file tells nothing.
+    for change in (lambda: None, file.unlink):
         change()
         assert rows(runs, [made])[0][2] == "passes"
     file.write_text("class Mine:\n    leaks = True\n")

@@ -52,13 +52,13 @@ class Here(Executor):
             if place == Here.stop_after:
                 raise KeyboardInterrupt
             if place == Here.fail_at:
-                yield Finished(place, None, Failure("out_of_memory", "no memory left", ""))
+                yield Finished(job, None, Failure("out_of_memory", "no memory left", ""))
                 continue
             Here.measured.append(job.point)
             # As between processes.
             function, job = pickle.loads(pickle.dumps((function, job)))
             result = function(job, lambda steps: None)
-            yield Finished(place, pickle.loads(pickle.dumps(result)), None)
+            yield Finished(job, pickle.loads(pickle.dumps(result)), None)
 
 
 @pytest.fixture

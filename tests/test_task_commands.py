@@ -155,8 +155,7 @@ def test_the_source_of_a_certificate_is_the_package_and_the_code_of_its_task(
         path.parent.mkdir()
         path.write_text(text.format(said, number))
         found[said, number] = certificates._source(TASKS.find(f"{path}:Own"))
-    # A docstring is no code, a constant is.
-    assert found["one", 1] == found["two", 1] != found["two", 2]
+    assert len({*found.values()}) == len(found)
 
 
 LEAKING = """

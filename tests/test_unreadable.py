@@ -3,9 +3,7 @@
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ import tiny
 from report_records import record as made_up
 from report_records import typed
 
-from rulekeep.commands import options
 from rulekeep.records.store import read_runs, results, write_record
 from rulekeep.reporting.write import write_report
 from rulekeep.sweeps import planning
@@ -128,27 +125,6 @@ def test_a_report_says_why_there_is_nothing_to_report_on(tmp_path: Path, run) ->
     assert not (tmp_path / "runs" / "report").exists()
 
 
-def test_runs_begun_in_one_second_have_folders_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run
-) -> None:
-    monkeypatch.setattr(options.time, "strftime", lambda form: form.replace("%Y%m%d-%H%M%S", "now"))
-    monkeypatch.chdir(tmp_path)
-    with ThreadPoolExecutor(8) as pool:
-        found = [*pool.map(lambda _: options.run_folder("run", None), range(8))]
-    names = ["run-now", *(f"run-now-{number}" for number in range(2, 9))]
-    assert sorted(path.name for path in found) == sorted(names)
-    (found[0] / "kept").touch()
-    # What holds nothing when a command ends, whatever it was refused for, is gone.
-    assert run("run", "--steps", "2", "--warmup-steps", "0", "--mixer", "none")[0] == 2
-    assert [*Path("runs").iterdir()] == [found[0]]
-    (found[0] / "kept").unlink()
-    found[0].rmdir()
-    (tmp_path / "runs").rmdir()
-    assert run("run", "--steps", "2", "--warmup-steps", "0", "--mixer", "none")[0] == 2
-    assert run("sweep", "quick", "--dry-run")[0] == 0
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -229,16 +205,3 @@ def test_list_says_why_a_run_cannot_be_shown(broken, run) -> None:
     code, _, errors = run("list", f"runs/{said.split(':')[0].split()[1]}")
     assert (code, errors.count("\n")) == (2, 1)
     assert f"{said}; left out" in errors
-
-
-@pytest.mark.skipif(sys.platform == "darwin", reason="its names of files are UTF-8")
-def test_a_folder_whose_name_is_no_utf_8_holds_a_mixer_and_no_readable_weights(
-    tmp_path: Path, run
-) -> None:
-    folder = tmp_path / os.fsdecode(b"caf\xe9")
-    folder.mkdir()
-    assert run("list", tiny.plugin(folder, "mine"))[0] == 0
-    (record,) = tiny.made([tiny.tiny()], folder / "runs", workers=1)
-    code, _, errors = run("test", str(folder / "runs" / record.id), "--contexts", "96")
-    assert (code, errors.count("\n")) == (2, 1)
-    assert "is no UTF-8; rename the folder to read weights in it" in errors

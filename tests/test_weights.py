@@ -448,7 +448,7 @@ def test_a_run_that_another_process_is_at_is_left_alone(
         ("failed --contexts 64", "the run is failed, so there is no trained model"),
         ("outside --contexts 64", "scored an outside model"),
         ("runs/done --contexts 64,x", "must be a whole number, or several between commas"),
-        ("runs/done --contexts 0", "--contexts 0: context 0: must be from 1"),
+        ("runs/done --contexts 0", "--contexts '0': context 0: must be from 1"),
     ],
 )
 def test_what_cannot_be_tested_is_one_line_and_exit_code_2(

@@ -5,7 +5,7 @@
 
 The ceilings stand in pyproject.toml. A figure that has fallen lowers its ceiling there. Whoever
 raises one says for which capability, in a line of CHANGELOG.md: "Ceiling of src raised to 25,500:
-compaction." None may rise above `HIGHEST`.
+compaction." None is raised above `HIGHEST`.
 
 A walk counts the files of src of which a function runs, imports left out:
 - batch: from the start of `rulekeep run --task recite --mixer delta` to the first batch that is
@@ -137,6 +137,8 @@ def raised() -> list[str]:
             line = f"Ceiling of {name} raised to {after:,}: "
             if after > before and line not in changelog:
                 unnamed.append(f"{line}for which capability? Say it so in CHANGELOG.md")
+            if after > max(before, HIGHEST.get(name, after)):
+                unnamed.append(f"{UNITS[name]}: no ceiling is raised above {HIGHEST[name]:,}")
     return unnamed
 
 
@@ -152,8 +154,6 @@ def main() -> int:
         print(f"{figure:>7,} {UNITS[name]} (at most {known[name]:,})")
         if figure > known[name]:
             wrong.append(f"{UNITS[name]}: {figure:,}, more than {known[name]:,}: make it less")
-        if known[name] > HIGHEST.get(name, known[name]):
-            wrong.append(f"{UNITS[name]}: no ceiling above {HIGHEST[name]:,}")
         text = re.sub(rf"^{name} = \d+$", f"{name} = {min(figure, known[name])}", text, flags=re.M)
     if text != PYPROJECT.read_text() and "CI" not in os.environ:
         PYPROJECT.write_text(text)

@@ -18,7 +18,6 @@ from cyclopts import App, CycloptsError
 import rulekeep
 from rulekeep.console import (
     EXIT_BROKEN_PIPE,
-    EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     rich_console,
@@ -108,8 +107,9 @@ def _carried_out() -> int:
             raise
         return _left()
     except OSError as error:
+        # A full disk, or a folder that cannot be written: a user can mend it.
         say(f"rulekeep: {error}")
-        return EXIT_FAILED
+        return EXIT_USAGE
     except ValueError as error:
         # Where it was raised it has been loaded; help needs none of it.
         from rulekeep.specs import UsageError

@@ -135,7 +135,7 @@ def _with_rows(
         name: dict(sorted({**values["costs"].get(name, {}), **found}.items(), key=_tokens))
         for name, found in there.items()
     }
-    evaluations = [every[key] for key in sorted(every)]
+    evaluations = [every[key] for key in sorted(every, key=lambda key: (key[0] == "test", key))]
     return {
         **values,
         **how_ended(evaluations),
