@@ -69,7 +69,7 @@ def follow(frame, event, _):
         os.write(log, f"{name[len(root) + 1:]}\\n".encode())
         drawn = frame.f_locals.get("split"), frame.f_locals.get("n")
         is_drawn = code.co_name == "sample" and drawn == ("train", batch)
-        if is_drawn or (kind == "row" and code.co_name == "ROW"):
+        if is_drawn or (kind == "row" and code.co_qualname == "Table.of"):
             os.write(log, b"END\\n")
             sys.setprofile(None)
             is_on = False
