@@ -17,6 +17,7 @@ from article_runs import (
 )
 from tiny import COMMAND, rulekeep
 
+from rulekeep.console import EXIT_USAGE
 from rulekeep.records.store import RunFolder, read_record
 from rulekeep.sweeps.planning import Plan, identity
 from rulekeep.sweeps.sweep import JobFinished
@@ -54,7 +55,7 @@ def test_full_output_is_told_in_one_line(tmp_path: Path) -> None:
         f"{COMMAND} list >/dev/full",
         shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == EXIT_USAGE
     assert "No space left" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

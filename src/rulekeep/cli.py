@@ -109,6 +109,11 @@ def _carried_out() -> int:
     except OSError as error:
         # A full disk, or a folder that cannot be written: a user can mend it.
         say(f"rulekeep: {error}")
+        try:
+            sys.stdout.flush()
+        except OSError:
+            # Python would try once more as it ends, and tell of it in its own words.
+            _give_up_output()
         return EXIT_USAGE
     except ValueError as error:
         # Where it was raised it has been loaded; help needs none of it.
@@ -120,9 +125,14 @@ def _carried_out() -> int:
 
 
 def _left() -> int:
-    """Whoever read our output has left: what is still to be written goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Whoever read our output has left."""
+    _give_up_output()
     return EXIT_BROKEN_PIPE
+
+
+def _give_up_output() -> None:
+    """What is still to be written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _line_of(error: CycloptsError) -> str:
