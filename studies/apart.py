@@ -1,0 +1,84 @@
+"""The shipped memory taken apart, and beside rivals at equal sight and at every rate.
+
+    rulekeep study apart run|build|check
+
+Marked rules of `recite` and `override`, 2,000 steps at 256 tokens at most, five seeds at each rate
+named. No rate is chosen: each is shown. What is compared stands in notes/log.md, written before the
+first run. The sections are those of the plan:
+
+1. `sparse_delta` as it ships, without one of its parts.
+3. Each mixer with its convolution at four rates.
+
+Runs of other studies count where spec and versions are the same. There is no table yet.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rulekeep.analysis.rows import TaskSetting, Variant
+from rulekeep.records.store import whole_runs
+from rulekeep.specs import AnySpec
+from rulekeep.study import Study, Sweep
+from rulekeep.sweeps.planning import identity
+from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, cell
+
+RESULTS = Path(__file__).parent.parent / "results"
+READS = ("attention-controls", "attention-controls-aside", "carries", "rivals")
+SETTINGS = [TaskSetting(task, "marked") for task in ("recite", "override")]
+# The two that most grids chose come first.
+BOTH_RATES = (3e-3, 1e-2)
+ALL_RATES = (*BOTH_RATES, 1e-3, 0.0333333)
+OURS = {"ours": Variant("sparse_delta[hidden=232]", "`sparse_delta`")}
+# Section 1. A gate of one token leaves parameters over, which the feed-forward layers get.
+WITHOUT = {
+    "no penalty": Variant("sparse_delta[hidden=232,gate_penalty=0]", "without the penalty"),
+    "no zeros": Variant("sparse_delta[hidden=232,gate_stretch=0]", "without exact zeros"),
+    "one token": Variant("sparse_delta[hidden=248,gate_kernel=1]", "with a gate of one token"),
+    "read after": Variant("sparse_delta[hidden=232,read_first=false]", "reads after it writes"),
+}
+# Section 3.
+CONVOLVED = {
+    "attention": Variant(
+        "attention[conv_size=8,added_positions=earliness]", "attention, convolution, earliness"
+    ),
+    "delta": Variant("delta[short_convolution=true,hidden=248]", "`delta`, convolution"),
+    "gated_delta": Variant(
+        "gated_delta[short_convolution=true,hidden=248]", "`gated_delta`, convolution"
+    ),
+    "attention, no signal": Variant("attention[conv_size=8]", "attention, convolution"),
+}
+
+
+def runs(variants: Iterable[Variant], rates: Iterable[float]) -> Sequence[AnySpec]:
+    """Every variant at each rate, task setting and seed, that no other study has run."""
+    known = {record.id for folder in READS for record in whole_runs(RESULTS / folder)}
+    specs = [
+        variant.one.spec(
+            **cell(setting.task, setting.placement, *STANDARD_LENGTH), seed=seed, learning_rate=rate
+        )
+        for rate in rates
+        for variant in variants
+        for setting in SETTINGS
+        for seed in SEEDS
+    ]
+    return [spec for spec in specs if identity(spec) not in known]
+
+
+def without() -> Sequence[AnySpec]:
+    """Section 1: our memory without one of its parts."""
+    return runs(WITHOUT.values(), BOTH_RATES)
+
+
+def every_rate() -> Sequence[AnySpec]:
+    """Section 3: rivals, and ours last."""
+    return [*runs(CONVOLVED.values(), ALL_RATES), *runs(OURS.values(), ALL_RATES)]
+
+
+STUDY = Study(
+    question="What does each part of our memory give, and what do rivals keep on equal terms?",
+    variants={**OURS, **WITHOUT, **CONVOLVED},
+    settings=SETTINGS,
+    context=STANDARD_LENGTH.context,
+    reads=READS,
+    sweeps={"every-rate": Sweep("every_rate"), "apart": Sweep("without")},
+)
