@@ -6,7 +6,9 @@ Marked rules of `recite` and `override`, 2,000 steps at 256 tokens at most, five
 named. No rate is chosen: each is shown. What is compared stands in notes/log.md, written before the
 first run. The sections are those of the plan:
 
-1. `sparse_delta` as it ships, without one of its parts.
+1. `sparse_delta` as it ships, without one of its parts; and built up from `delta`: a gate of eight
+   tokens, the penalty (both of section 2), exact zeros (it reads after it writes), reading first.
+2. Rivals with a write gate of eight tokens, without and with the penalty.
 3. Each mixer with its convolution at four rates.
 
 Runs of other studies count where spec and versions are the same. There is no table yet.
@@ -35,6 +37,19 @@ WITHOUT = {
     "no zeros": Variant("sparse_delta[hidden=232,gate_stretch=0]", "without exact zeros"),
     "one token": Variant("sparse_delta[hidden=248,gate_kernel=1]", "with a gate of one token"),
     "read after": Variant("sparse_delta[hidden=232,read_first=false]", "reads after it writes"),
+}
+# Section 2, and what has no such gate yet.
+_CONVOLVED, _PENALTY = "short_convolution=true", "gate_penalty=0.001"
+SIGHTED = {
+    "kda": Variant(f"kda[{_CONVOLVED},hidden=232]", "`kda`, convolution"),
+    **{
+        f"{name}, sight{said}": Variant(
+            f"{name}[{_CONVOLVED},gate_kernel=8,{more}hidden={hidden}]",
+            f"`{name}`, convolution, gate of eight tokens{said}",
+        )
+        for name, hidden in (("delta", 232), ("gated_delta", 232), ("kda", 216))
+        for said, more in (("", ""), (", penalty", f"{_PENALTY},"))
+    },
 }
 # Section 3.
 CONVOLVED = {
@@ -69,6 +84,11 @@ def without() -> Sequence[AnySpec]:
     return runs(WITHOUT.values(), BOTH_RATES)
 
 
+def equal_sight() -> Sequence[AnySpec]:
+    """Section 2."""
+    return runs(SIGHTED.values(), BOTH_RATES)
+
+
 def every_rate() -> Sequence[AnySpec]:
     """Section 3: rivals, and ours last."""
     return [*runs(CONVOLVED.values(), ALL_RATES), *runs(OURS.values(), ALL_RATES)]
@@ -76,9 +96,13 @@ def every_rate() -> Sequence[AnySpec]:
 
 STUDY = Study(
     question="What does each part of our memory give, and what do rivals keep on equal terms?",
-    variants={**OURS, **WITHOUT, **CONVOLVED},
+    variants={**OURS, **WITHOUT, **SIGHTED, **CONVOLVED},
     settings=SETTINGS,
     context=STANDARD_LENGTH.context,
     reads=READS,
-    sweeps={"every-rate": Sweep("every_rate"), "apart": Sweep("without")},
+    sweeps={
+        "apart": Sweep("without"),
+        "equal-sight": Sweep("equal_sight"),
+        "every-rate": Sweep("every_rate"),
+    },
 )

@@ -31,6 +31,10 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "window": ("sliding_window", {"window": 5, "sinks": 2, "positions": "rotary"}),
     "slots, few": ("slots", {"slots": 3}),
     "delta convolved": ("delta", {"short_convolution": True, "output_gate": True}),
+    "gated_delta published, gate of eight tokens": (
+        "gated_delta",
+        {"published": True, "gate_kernel": 8, "gate_penalty": 0.01, "penalty_start": 0},
+    ),
     "kda, nothing left of a chunk": ("kda", {"half_life_tokens": 0.2}),
     "routed_slots convolved": ("routed_slots", {"short_convolution": True}),
     "sparse_delta without convolution": (

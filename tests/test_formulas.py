@@ -156,6 +156,19 @@ def decays(name: str, m: Any, x: Tensor, options: Mapping[str, Any]) -> Tensor:
     return one
 
 
+def strengths(m: Any, x: Tensor, pending: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """β of each token and head, from it and the tokens before; what it adds to later tokens."""
+    after = m.gate_kernel - 1
+    z = x.new_zeros(len(x) + after, HEADS)
+    z[: len(x)] += affine(m.write, x)
+    if pending is not None:
+        z[:after] += pending
+    for t in range(len(x)):
+        for later in range(after):
+            z[t + 1 + later] += m.write_before.weight[HEADS * later :][:HEADS] @ x[t]
+    return sigmoid(z[: len(x)]), z[len(x) :]
+
+
 def remembered(
     name: str, m: Any, x: Tensor, state: list[Tensor], options: Mapping[str, Any]
 ) -> tuple[Tensor, list[Tensor]]:
@@ -163,7 +176,9 @@ def remembered(
     queries, keys, values, gate, recent = projected(name, m, x, state, options)
     kept = decays(name, m, x, options)
     if name in ("delta", "gated_delta", "kda"):
-        queries, keys, strength = unit(queries), unit(keys), sigmoid(affine(m.write, x))
+        queries, keys = unit(queries), unit(keys)
+        strength, later = strengths(m, x, *state[1:])
+        state[1:] = [later] * len(state[1:])
     if name == "linear_attention":
         queries, keys = (torch.where(z > 0, z + 1, z.exp()) for z in (queries, keys))
     reads = torch.empty(len(x), HEADS, WIDTH // HEADS, dtype=torch.float64)
@@ -259,6 +274,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "window rotary, longer than a block": ("sliding_window", {"window": 33, "sinks": 2, **ROTARY}),
     **{name: (name, options) for name, options in (MATRICES | RECURRENT).items()},
     **{f"{name} published": (name, {**of, **PUBLISHED}) for name, of in MATRICES.items()},
+    **{
+        f"{name} with a gate of four tokens": (name, {**MATRICES[name], "gate_kernel": 4, **more})
+        for name, more in (("delta", {}), ("gated_delta", PUBLISHED), ("kda", PUBLISHED))
+    },
 }
 # Mixers whose formula is held elsewhere, as it has parts of its own.
 ELSEWHERE = {

@@ -7,7 +7,7 @@ import tiny
 import torch
 from report_records import read_runs, record
 from small_pieces import pieces_of
-from test_formulas import affine, decays, sigmoid, softplus
+from test_formulas import affine, decays, softplus, strengths
 from torch import Tensor
 
 from rulekeep.mixers import MIXERS
@@ -17,7 +17,7 @@ from rulekeep.specs import UsageError
 WIDTH, HEADS, LENGTH, BATCH = 16, 2, 40, 3
 # What makes the gate: the penalty moves nothing else.
 GATES: dict[str, set[str]] = {
-    "delta": {"write.weight", "write.bias"},
+    "delta": {"write.weight", "write.bias", "write_before.weight"},
     "gated_delta": {"write.weight", "write.bias"},
     "kda": {"write.weight", "write.bias"},
     "gated_slots": {"gate.weight", "gate.bias"},
@@ -29,6 +29,7 @@ GATES: dict[str, set[str]] = {
 NONE = {"attention", "sliding_window", "lstm", "gru", "slots", "linear_attention", "retnet"}
 # A few small, so that a token has several gates.
 OPTIONS: dict[str, dict[str, Any]] = {
+    "delta": {"gate_kernel": 3},
     "gated_slots": {"slots": 6}, "routed_slots": {"slots": 6, "top_k": 2},
 }  # fmt: skip
 
@@ -60,7 +61,7 @@ def gates(name: str, m: Any, x: Tensor) -> Tensor:
         return softplus(affine(m.step, x))
     if name in ("gated_slots", "gated_linear", "routed_slots"):
         return 1 - decays(name, m, x, {})
-    return sigmoid(affine(m.write, x))
+    return strengths(m, x)[0]
 
 
 def test_every_mixer_of_the_catalogue_has_a_penalty_or_no_gate() -> None:

@@ -155,6 +155,11 @@ def test_a_cue_opens_the_gate_of_a_token_after_it_across_pieces_too(tap: int) ->
     for t in range(9):
         _, state = mixer(x[:, t : t + 1], state)
         assert bool(state.memory.abs().max() > 0) == (t >= 4 + tap)
+    # Cut after the cue.
+    _, state = mixer(x[:, :5])
+    torch.testing.assert_close(
+        mixer.write_strength(x[:, 5:], state), mixer.write_strength(x)[:, 5:]
+    )
 
 
 @pytest.mark.parametrize("zero_init_kernel", [True, False])

@@ -8,7 +8,8 @@ It cannot hold more keys than a key has channels: writes under further keys go o
 
 What is held under a key is replaced by β of the way to the new value; nothing else fades.
 Deviations: values pass as they are (published: silu); the short convolution is an option.
-`gate_penalty` counts β.
+`gate_penalty` counts β. With `gate_kernel` β sees so many tokens, its own and those before
+(`matrix.DeltaMixer`); published: its own.
 """
 
 from rulekeep.mixers.matrix import DeltaMixer, Heads, Penalty
@@ -23,6 +24,7 @@ class Delta(DeltaMixer):
         *,
         heads: int = 4,
         key_width: int | None = None,
+        gate_kernel: int = 1,
         gate_penalty: float = 0.0,
         penalty_start: int = 500,
         output_gate: bool = False,
@@ -30,4 +32,4 @@ class Delta(DeltaMixer):
         serial: bool = False,
     ) -> None:
         made = Heads(heads, key_width, output_gate, short_convolution, serial)
-        super().__init__(width, made, Penalty(gate_penalty, penalty_start))
+        super().__init__(width, made, Penalty(gate_penalty, penalty_start), gate_kernel)

@@ -13,7 +13,7 @@ b starts at 0, and A where g gives the requested half-life. (In the published co
 
 `published=true`: keys of 0.75 and values of 1.5 times the width, the short convolution, the silu
 gate on the output, and the published start. Deviation: e^A is uniform from 0.0001. `gate_penalty`
-counts β.
+counts β. With `gate_kernel` β sees so many tokens, its own and those before (`matrix.DeltaMixer`).
 """
 
 import math
@@ -36,6 +36,7 @@ class GatedDelta(DeltaMixer):
         heads: int = 4,
         key_width: int | None = None,
         half_life_tokens: float = 1024.0,
+        gate_kernel: int = 1,
         gate_penalty: float = 0.0,
         penalty_start: int = 500,
         output_gate: bool = False,
@@ -46,7 +47,7 @@ class GatedDelta(DeltaMixer):
     ) -> None:
         parts = PUBLISHED["gated_delta"] if published else OURS
         made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
-        super().__init__(width, made, Penalty(gate_penalty, penalty_start))
+        super().__init__(width, made, Penalty(gate_penalty, penalty_start), gate_kernel)
         self.step = nn.Linear(width, heads)
         nn.init.zeros_(self.step.bias)
         rate = rate_of_half_life(half_life_tokens) / math.log(2)

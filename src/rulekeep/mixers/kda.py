@@ -13,6 +13,8 @@ asked for. The gate on the output is an option.
 
 `published=true`: the short convolution, the low-rank sigmoid gate on the output, and the published
 start: e^A from 1 to 16, steps as in Mamba-2. `gate_penalty` counts β.
+
+With `gate_kernel` β sees so many tokens, its own and those before (`matrix.DeltaMixer`).
 """
 
 import math
@@ -35,6 +37,7 @@ class KDA(DeltaMixer):
         heads: int = 4,
         key_width: int | None = None,
         half_life_tokens: float = 1024.0,
+        gate_kernel: int = 1,
         gate_penalty: float = 0.0,
         penalty_start: int = 500,
         output_gate: bool = False,
@@ -45,7 +48,7 @@ class KDA(DeltaMixer):
     ) -> None:
         parts = PUBLISHED["kda"] if published else OURS
         made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
-        super().__init__(width, made, Penalty(gate_penalty, penalty_start))
+        super().__init__(width, made, Penalty(gate_penalty, penalty_start), gate_kernel)
         up = nn.Linear(self.value_width, heads * self.key_width)
         nn.init.zeros_(up.bias)
         self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)

@@ -17,8 +17,8 @@ A mixer with a gate takes `gate_penalty`, a loss term that training adds (`Gated
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -43,6 +43,21 @@ class ConvolvedMatrixState(NamedTuple):
     """The same matrices, and the last inputs of the short convolution."""
 
     memory: Float[Tensor, "batch heads key_width value_width"]
+    recent: Float[Tensor, "batch 3 channels"]
+
+
+class PendingMatrixState(NamedTuple):
+    """The same matrices, and what the last tokens add to the next sums of a write gate."""
+
+    memory: Float[Tensor, "batch heads key_width value_width"]
+    pending: Float[Tensor, "batch kernel-1 heads"]
+
+
+class ConvolvedPendingMatrixState(NamedTuple):
+    """The same, and the last inputs of the short convolution."""
+
+    memory: Float[Tensor, "batch heads key_width value_width"]
+    pending: Float[Tensor, "batch kernel-1 heads"]
     recent: Float[Tensor, "batch 3 channels"]
 
 
@@ -81,7 +96,7 @@ class MatrixMixer(Mixer):
     # Whether `_read` applies silu to queries and keys; else the short convolution does.
     activates = False
     # The fields of `_empty`, and `recent`.
-    convolved_state: ClassVar[Callable[..., Any]] = ConvolvedMatrixState
+    convolved_state: type[Any] = ConvolvedMatrixState
 
     def __init__(self, width: int, made: Heads) -> None:
         super().__init__()
@@ -344,51 +359,120 @@ class _Penalty(NamedTuple):
 
 
 class DeltaMixer(GatedMixer):
-    """A memory written by the delta rule, after `_log_decay` if there is one."""
+    """A memory written by the delta rule, after `_log_decay` if there is one.
+
+    The write gate of a token is made of a sum over the last `gate_kernel` tokens, its own included:
+
+        z = b + sum_{j < gate_kernel} w_j · x_{t−j},   β = sigmoid(z)      per head
+
+    w_j of the earlier tokens start at zero, unless `zero_init_kernel` is false.
+    """
 
     chunk = 16
     activates = True
+    # A token reads the memory before it writes.
+    read_first = False
+    # Whether the state has `pending` though the gate sees its own token alone.
+    always_pending = False
 
-    def __init__(self, width: int, made: Heads, penalty: Penalty) -> None:
+    def __init__(
+        self,
+        width: int,
+        made: Heads,
+        penalty: Penalty,
+        gate_kernel: int,
+        *,
+        zero_init_kernel: bool = True,
+    ) -> None:
         super().__init__(width, made, penalty)
+        if not 1 <= gate_kernel <= 64:
+            raise ValueError(f"gate_kernel {gate_kernel}: must be from 1 (its own token) to 64")
         self.write = nn.Linear(width, self.heads, bias=self.parts.biases)
+        self.gate_kernel = gate_kernel
+        self.has_pending = gate_kernel > 1 or self.always_pending
+        if self.has_pending:
+            self.convolved_state = ConvolvedPendingMatrixState
+        if gate_kernel > 1:
+            self.write_before = nn.Linear(width, (gate_kernel - 1) * self.heads, bias=False)
+            if zero_init_kernel:
+                nn.init.zeros_(self.write_before.weight)
 
     def write_strength(
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
     ) -> Float[Tensor, "batch time heads"]:
         """β of each head, from 0 to 1: what `rulekeep explain` traces."""
-        strength: Tensor = self.write(x).sigmoid()
-        return strength
+        pending = state.pending if state is not None and self.has_pending else None
+        return self._gate(self._gate_sums(x, pending)[0])
+
+    def _gate(self, z: Float[Tensor, "batch time heads"]) -> Float[Tensor, "batch time heads"]:
+        return z.sigmoid()
+
+    def _gate_sums(
+        self, x: Float[Tensor, "batch time width"], pending: Tensor | None
+    ) -> tuple[Float[Tensor, "batch time heads"], Float[Tensor, "batch kernel-1 heads"]]:
+        """Every z, and what these tokens add to the z of later tokens."""
+        after, time = self.gate_kernel - 1, x.shape[1]
+        if not after:
+            z = self.write(x)
+            return z, z[:, :0].clone()
+        weight = torch.cat([self.write.weight, self.write_before.weight])
+        parts = functional.linear(x, weight).unflatten(-1, (self.gate_kernel, self.heads))
+        if time == 1 and pending is not None:
+            # Part j of a token alone counts j places later.
+            sums = torch.cat([parts[:, 0, :after] + pending, parts[:, 0, after:]], dim=1)
+        else:
+            sums = _later(parts)
+            if pending is not None:
+                sums = sums + functional.pad(pending, (0, 0, 0, time))
+        z, later = sums.split([time, after], dim=1)
+        if self.write.bias is not None:
+            z = z + self.write.bias
+        # Else the state would hold every z.
+        return z, later.clone()
+
+    def _empty(self, batch_size: int) -> Any:
+        empty = super()._empty(batch_size)
+        if not self.has_pending:
+            return empty
+        pending = empty.memory.new_zeros(batch_size, self.gate_kernel - 1, self.heads)
+        return PendingMatrixState(empty.memory, pending)
 
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
         memory, *due = state
-        strength = self.write_strength(x)
-        read, after = self._written(queries_keys, values, strength, memory, x)
-        return read, *(after, *self._penalised(due, strength))
-
-    def _written(
-        self,
-        queries_keys: Tensor,
-        values: Tensor,
-        strength: Float[Tensor, "batch time heads"],
-        memory: Tensor,
-        x: Tensor,
-        *,
-        read_first: bool = False,
-    ) -> tuple[Tensor, Tensor]:
-        """What is read, and the memory afterwards."""
+        z, pending = self._gate_sums(x, due.pop(0) if self.has_pending else None)
+        strength, due = self._opened(z, due)
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
         if self.in_turn:
             readers = unit(functional.silu(queries_keys))
-            return delta_loop(
-                readers, values, write, memory, log_decay=decay, read_first=read_first
+            read, memory = delta_loop(
+                readers, values, write, memory, log_decay=decay, read_first=self.read_first
             )
-        return delta_unit(
-            queries_keys, values, write, memory,
-            log_decay=decay, chunk=self.chunk, read_first=read_first,
-        )  # fmt: skip
+        else:
+            read, memory = delta_unit(
+                queries_keys, values, write, memory,
+                log_decay=decay, chunk=self.chunk, read_first=self.read_first,
+            )  # fmt: skip
+        return read, *(memory, *([pending] if self.has_pending else []), *due)
+
+    def _opened(
+        self, z: Float[Tensor, "batch time heads"], due: list[Tensor]
+    ) -> tuple[Float[Tensor, "batch time heads"], list[Tensor]]:
+        """The gate of every z, and the penalty that is due after them."""
+        strength = self._gate(z)
+        return strength, self._penalised(due, strength)
+
+
+def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
+    """Sums of parts, where part j of a token counts j places later: [batch, time + parts − 1,
+    heads].
+    """
+    # One row a part, each longer by a place than what is kept of it: the next one starts later.
+    count = parts.shape[2]
+    rows = functional.pad(parts.transpose(1, 2), (0, 0, 0, count)).flatten(1, 2)
+    sums: Tensor = rows[:, :-count].unflatten(1, (count, -1)).sum(1)
+    return sums
 
 
 def rate_of_half_life(half_life_tokens: float) -> float:

@@ -43,30 +43,14 @@ Nothing fades. `output_gate` is an option as in `delta`, off by default.
 """
 
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rulekeep.kernels.transforms import transformed
 from rulekeep.mixers.matrix import DeltaMixer, Heads, Penalty
-
-
-class SparseDeltaState(NamedTuple):
-    """The matrix that each head has written, and what the last tokens add to the next z."""
-
-    memory: Float[Tensor, "batch heads key_width value_width"]
-    pending: Float[Tensor, "batch kernel-1 heads"]
-
-
-class ConvolvedSparseDeltaState(NamedTuple):
-    """The same, and the last inputs of the short convolution."""
-
-    memory: Float[Tensor, "batch heads key_width value_width"]
-    pending: Float[Tensor, "batch kernel-1 heads"]
-    recent: Float[Tensor, "batch 3 channels"]
 
 
 class SparseDelta(DeltaMixer):
@@ -90,7 +74,7 @@ class SparseDelta(DeltaMixer):
 
     # 2: the short convolution is on by default.
     version: ClassVar[int] = 2
-    convolved_state: ClassVar[Any] = ConvolvedSparseDeltaState
+    always_pending = True
 
     def __init__(
         self,
@@ -111,11 +95,10 @@ class SparseDelta(DeltaMixer):
         serial: bool = False,
     ) -> None:
         made = Heads(heads, key_width, output_gate, short_convolution, serial)
-        super().__init__(width, made, Penalty(gate_penalty, penalty_start))
+        penalty = Penalty(gate_penalty, penalty_start)
+        super().__init__(width, made, penalty, gate_kernel, zero_init_kernel=zero_init_kernel)
         if not 0 <= gate_stretch <= 10:
             raise ValueError(f"gate_stretch {gate_stretch}: must be from 0 (a sigmoid) to 10")
-        if not 1 <= gate_kernel <= 64:
-            raise ValueError(f"gate_kernel {gate_kernel}: must be from 1 (its own token) to 64")
         if not 0 <= penalty_margin < 1:
             raise ValueError(f"penalty_margin {penalty_margin}: must be at least 0 and below 1")
         self.gate_stretch, self.straight_through = gate_stretch, straight_through
@@ -123,19 +106,7 @@ class SparseDelta(DeltaMixer):
         self.penalty_margin = penalty_margin
         # `rulekeep check` would find that backward is not the slope of forward.
         self.surrogate_gradient = straight_through and gate_stretch > 0
-        self.gate_kernel = gate_kernel
-        if gate_kernel > 1:
-            self.write_before = nn.Linear(width, (gate_kernel - 1) * heads, bias=False)
-            if zero_init_kernel:
-                nn.init.zeros_(self.write_before.weight)
         nn.init.zeros_(self.write.bias)
-
-    def write_strength(
-        self, x: Float[Tensor, "batch time width"], state: Any | None = None
-    ) -> Float[Tensor, "batch time heads"]:
-        """β of each head, from 0 to 1: what `rulekeep explain` traces."""
-        z, _ = self._gate_sums(x, None if state is None else state.pending)
-        return self._gate(z)
 
     def _gate(self, z: Float[Tensor, "batch time heads"]) -> Float[Tensor, "batch time heads"]:
         soft: Tensor = (1 + 2 * self.gate_stretch) * z.sigmoid() - self.gate_stretch
@@ -146,38 +117,9 @@ class SparseDelta(DeltaMixer):
             gate = gate.detach() + (soft - soft.detach())
         return gate
 
-    def _gate_sums(
-        self, x: Float[Tensor, "batch time width"], pending: Tensor | None
-    ) -> tuple[Float[Tensor, "batch time heads"], Float[Tensor, "batch kernel-1 heads"]]:
-        """Every z, and what these tokens add to the z of later tokens."""
-        after, time = self.gate_kernel - 1, x.shape[1]
-        if not after:
-            z = self.write(x)
-            return z, z[:, :0].clone()
-        weight = torch.cat([self.write.weight, self.write_before.weight])
-        parts = functional.linear(x, weight).unflatten(-1, (self.gate_kernel, self.heads))
-        if time == 1 and pending is not None:
-            # Part j of a token alone counts j places later.
-            sums = torch.cat([parts[:, 0, :after] + pending, parts[:, 0, after:]], dim=1)
-        else:
-            sums = _later(parts)
-            if pending is not None:
-                sums = sums + functional.pad(pending, (0, 0, 0, time))
-        z, later = sums.split([time, after], dim=1)
-        # Else the state would hold every z.
-        return z + self.write.bias, later.clone()
-
-    def _empty(self, batch_size: int) -> SparseDeltaState:
-        (memory,) = super()._empty(batch_size)
-        return SparseDeltaState(
-            memory, memory.new_zeros(batch_size, self.gate_kernel - 1, self.heads)
-        )
-
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        memory, pending, *due = state
-        z, pending = self._gate_sums(x, pending)
+    def _opened(
+        self, z: Float[Tensor, "batch time heads"], due: list[Tensor]
+    ) -> tuple[Float[Tensor, "batch time heads"], list[Tensor]]:
         if due:
             stretch = self.gate_stretch
             terms = self.gate_penalty / len(z), stretch, -self.penalty_margin * stretch
@@ -186,11 +128,7 @@ class SparseDelta(DeltaMixer):
             else:
                 z, total = _Penalised.apply(z, *terms)  # type: ignore[no-untyped-call]
             due = [due[0] + total]
-        strength = self._gate(z)
-        read, after = self._written(
-            queries_keys, values, strength, memory, x, read_first=self.read_first
-        )
-        return read, *(after, pending, *due)
+        return self._gate(z), due
 
 
 def _penalty_sum(z: Tensor, rate: float, stretch: float, free: float) -> Tensor:
@@ -226,14 +164,3 @@ class _Penalised(torch.autograd.Function):
         share.clamp_(max=(1 + ctx.stretch) / steepness)
         slope = share.sub_(share * share).mul_(penalised).mul_(grads[1])
         return torch.add(grads[0], slope, alpha=ctx.rate * steepness), None, None, None
-
-
-def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
-    """Sums of parts, where part j of a token counts j places later: [batch, time + parts − 1,
-    heads].
-    """
-    # One row a part, each longer by a place than what is kept of it: the next one starts later.
-    count = parts.shape[2]
-    rows = functional.pad(parts.transpose(1, 2), (0, 0, 0, count)).flatten(1, 2)
-    sums: Tensor = rows[:, :-count].unflatten(1, (count, -1)).sum(1)
-    return sums
