@@ -24,11 +24,11 @@ from scipy.stats import spearmanr
 from rulekeep.analysis.charts import COLOURS
 from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import Rows, Span
+from rulekeep.analysis.summary import Interval
 from rulekeep.language import compressions
 from rulekeep.language.calibration import Judged, keys_of, name_of
 from rulekeep.language.cells import RIVALS_ALONE, mentions_of
 from rulekeep.language.figures import Followed, cell, without_rules
-from rulekeep.language.intervals import Estimate
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.record import Choice
@@ -411,7 +411,7 @@ def over_bytes(rows: Rows) -> bytes:
 
 
 def draw(
-    axes: Axes, points: Iterable[tuple[float, Estimate]], name: str, colour: str, *,
+    axes: Axes, points: Iterable[tuple[float, Interval]], name: str, colour: str, *,
     dashed: bool = False,
 ) -> None:  # fmt: skip
     """A line through means, with intervals."""
@@ -436,7 +436,7 @@ def kept(name: str = WHOLE, kind: str = "none", distance: int = MIDDLE) -> Calla
 def change(name: str, *, loses: bool) -> Claim:
     """The difference from the whole cache, paired by prompt: whether a loss is shown."""
 
-    def found(rows: Rows) -> Estimate:
+    def found(rows: Rows) -> Interval:
         by = cells(rows)[Place(MIDDLE)][name].difference
         assert by is not None, name
         return by

@@ -13,8 +13,10 @@ from functools import cache
 from pathlib import Path
 
 from rulekeep.analysis.rows import Rows, Span
+from rulekeep.analysis.summary import Interval
 from rulekeep.printable import markdown_table
-from rulekeep.speed.figures import StepTime, decode_times, memories, slopes, step_times
+from rulekeep.speed import figures
+from rulekeep.speed.figures import Step
 from rulekeep.speed.record import BASELINE, SpeedRecord, read_speed
 from rulekeep.study import Claim, Study
 
@@ -42,35 +44,36 @@ def record() -> SpeedRecord:
     return read_speed(RESULTS / "speed" / "speed.json")
 
 
-@cache
-def steps(mixer: str) -> dict[int, StepTime]:
-    """Training steps of the whole model on one thread, by context."""
-    return {row.context: row for row in step_times(record(), "model", 1) if row.mixer == mixer}
+def steps() -> dict[tuple[int, str], Step]:
+    """Training steps of the whole model on one thread, by context and mixer."""
+    return figures.steps(record(), "model", 1)
 
 
-def aim(row: StepTime) -> float | None:
+def aim(context: int, mixer: str) -> float | None:
     """The largest share of attention's time that a step should take, if it has an aim."""
-    found = (shares for mixers, shares in AIMS.items() if row.mixer in mixers)
-    return next((shares[CONTEXTS.index(row.context)] for shares in found), None)
+    found = (shares for mixers, shares in AIMS.items() if mixer in mixers)
+    return next((shares[CONTEXTS.index(context)] for shares in found), None)
 
 
-def median(row: StepTime) -> float:
+def share(context: int, mixer: str) -> Interval:
     """The share of attention's time."""
-    assert row.share is not None, row
-    return row.share.median
+    found = steps()[context, mixer].share
+    assert found is not None, mixer
+    return found
 
 
-def met(row: StepTime) -> bool | None:
-    """Whether a step meets its aim, if it has one."""
-    most = aim(row)
-    return None if most is None else median(row) <= most
+def judged() -> dict[tuple[int, str], bool]:
+    """Steps that an aim is set for, and whether they meet it."""
+    return {at: share(*at).mean <= most for at in steps() if (most := aim(*at)) is not None}
 
 
 @cache
 def slow() -> set[str]:
     """The mixers that take longer for a token of a long text, though their state stops growing."""
-    fixed = {row.mixer for row in decode_times(record()) if row.grows != "growing"}
-    return {row.mixer for row in slopes(record()) if row.ratio.median > TOKEN_AIM} & fixed
+    decodings = figures.decodings(record()).items()
+    fixed = {mixer for mixer, found in decodings if figures.grows(found) != "growing"}
+    slopes = figures.slopes(record()).items()
+    return {mixer for mixer, ratio in slopes if ratio.mean > TOKEN_AIM} & fixed
 
 
 def mark(missed: bool) -> str:
@@ -85,26 +88,26 @@ def name(mixer: str) -> str:
 
 def mixers() -> list[str]:
     """Attention and what was measured beside it."""
-    return [row.mixer for row in decode_times(record())]
+    return [*figures.decodings(record())]
 
 
 def table(_: Rows) -> str:
     """A line a mixer: shares of attention's step, and what a long text and decoding take."""
     head = ["share of attention's step", *(f"{context:,} tokens" for context in CONTEXTS)]
     head += ["a token, long", "product rate", "peak, MiB", "decode, ms", "late / early"]
-    body = []
-    for mixer in mixers():
-        (slope,) = (row for row in slopes(record()) if row.mixer == mixer)
-        (peak,) = (row for row in memories(record()) if row.mixer == mixer)
-        (decoding,) = (row for row in decode_times(record()) if row.mixer == mixer)
-        found = steps(mixer)
-        rate = found[max(found)].product_share
-        cells = [f"{median(row):.3f}{mark(met(row) is False)}" for _, row in sorted(found.items())]
-        cells.append(f"{slope.ratio.median:.2f}{mark(mixer in slow())}")
+    body, met = [], judged()
+    slopes, memories = figures.slopes(record()), figures.memories(record())
+    for mixer, decoded in figures.decodings(record()).items():
+        rate, peak = steps()[CONTEXTS[-1], mixer].product_share, memories[mixer]
+        cells = [
+            f"{share(context, mixer).mean:.3f}{mark(met.get((context, mixer)) is False)}"
+            for context in CONTEXTS
+        ]
+        cells.append(f"{slopes[mixer].mean:.2f}{mark(mixer in slow())}")
         cells.append("" if rate is None else f"{rate:.2f}")
-        cells.append(f"{peak.bytes_at[max(peak.bytes_at)] / 2**20:.0f}")
-        cells.append(f"{decoding.ms[max(decoding.ms)].median:.2f}")
-        body.append([name(mixer), *cells, f"{decoding.ratio.median:.2f}"])
+        cells.append(f"{peak[max(peak)] / 2**20:.0f}")
+        cells.append(f"{figures.spread(decoded[-1].ms_per_token).mean:.2f}")
+        body.append([name(mixer), *cells, f"{figures.late_over_early(decoded).mean:.2f}"])
     return markdown_table(head, body)
 
 
@@ -112,33 +115,31 @@ def spread(_: Rows) -> str:
     """The same shares with their quartiles."""
     head = ["median (quartiles)", *(f"{context:,} tokens" for context in CONTEXTS)]
     body = [
-        [name(mixer), *(row.share.text(3) for _, row in sorted(steps(mixer).items()) if row.share)]
+        [name(mixer), *(share(context, mixer).text(to="–") for context in CONTEXTS)]
         for mixer in mixers()
         if mixer != BASELINE
     ]
     return markdown_table(head, body)
 
 
-def judged() -> list[StepTime]:
-    """Steps that an aim is set for."""
-    return [row for row in step_times(record(), "model", 1) if aim(row) is not None]
-
-
 def only_gru(_: Rows) -> bool:
     """Whether `gru` alone takes longer for a token of a long text, and memory is met."""
-    growths = [row.growth for row in memories(record())]
-    return slow() == {"gru"} and all(g and g <= MEMORY_AIM for g in growths)
+    growths = [figures.growth(bytes_at) for bytes_at in figures.memories(record()).values()]
+    return slow() == {"gru"} and all(found and found[0] <= MEMORY_AIM for found in growths)
 
 
 def decoding_early(_: Rows) -> float:
     """What a token after 64 tokens takes of our memory, over what it takes of attention."""
-    ms = {one.mixer: one.ms[min(one.ms)].median for one in decode_times(record())}
-    return ms[OURS] / ms[BASELINE]
+    decodings = figures.decodings(record())
+    ours, attention = (
+        figures.spread(decodings[mixer][0].ms_per_token).mean for mixer in (OURS, BASELINE)
+    )
+    return ours / attention
 
 
 def reached(of: Iterable[str]) -> Span:
     """The share of the machine's product rate that these reach in the longest text."""
-    shares = (steps(one)[max(CONTEXTS)].product_share for one in of)
+    shares = (steps()[CONTEXTS[-1], mixer].product_share for mixer in of)
     return Span.of(one for one in shares if one is not None)
 
 
@@ -150,7 +151,7 @@ STUDY = Study(
     tables={"shares": table, "spread": spread},
     claims={
         "aims": Claim(lambda _: len(judged()), 0),
-        "met": Claim(lambda _: sum(met(row) is True for row in judged()), 0, holds=only_gru),
+        "met": Claim(lambda _: sum(judged().values()), 0, holds=only_gru),
         "decoding_early": Claim(decoding_early, 1),
         "reached": Claim(lambda _: reached(set(mixers()) - {BASELINE}), 2),
         "reached_attention": Claim(lambda _: reached([BASELINE]).low, 2),

@@ -5,14 +5,12 @@ from typing import Any
 
 from rulekeep.speed.record import (
     Decoded,
-    Decoding,
     Measured,
-    Peak,
     Point,
+    Row,
     SpeedMixer,
     SpeedRecord,
     SpeedSpec,
-    Timing,
 )
 
 Seconds = Mapping[int, Mapping[str, Sequence[float]]]
@@ -37,7 +35,7 @@ def steps(
         Measured(
             point=Point(part=part, threads=threads, context=context),
             rows={
-                mixer: Timing(seconds=tuple(taken), calls=30, launches=20)
+                mixer: Row(seconds=tuple(taken), calls=30, launches=20)
                 for mixer, taken in rows.items()
             },
             seconds=1.0,
@@ -54,7 +52,7 @@ def decoded(mixer: str, sizes: Mapping[int, int], ms: Mapping[int, Sequence[floa
         for at, size in sizes.items()
     )
     return Measured(
-        point=Point(part="decode", mixer=mixer), rows={mixer: Decoding(contexts=contexts)},
+        point=Point(part="decode", mixer=mixer), rows={mixer: Row(contexts=contexts)},
         seconds=1.0, other_cores=0.0,
     )  # fmt: skip
 
@@ -64,7 +62,7 @@ def peaks(mixer: str, mebibytes: Mapping[int, int]) -> list[Measured]:
     return [
         Measured(
             point=Point(part="memory", context=context, mixer=mixer),
-            rows={mixer: Peak(start_bytes=100 * 2**20, peak_bytes=(100 + size) * 2**20)},
+            rows={mixer: Row(start_bytes=100 * 2**20, peak_bytes=(100 + size) * 2**20)},
             seconds=1.0,
             other_cores=None,
         )

@@ -18,6 +18,7 @@ import pytest
 import tiny_chat
 import torch
 
+from rulekeep.analysis.summary import Interval
 from rulekeep.commands import language
 from rulekeep.executors import LocalExecutor
 from rulekeep.language import chat, compactors, evictions, figures, intervals, models
@@ -575,7 +576,7 @@ def test_the_fewer_prompts_the_more_families_are_asked_for_without_being_stated(
 def test_an_interval_at_an_end_is_the_exact_one() -> None:
     from scipy.stats import beta
 
-    def interval(shares: list[float], least: float = 0.0) -> intervals.Estimate:
+    def interval(shares: list[float], least: float = 0.0) -> Interval:
         drawn = intervals.resampled(len(shares))
         return intervals.interval(np.tile(shares, (len(drawn), 1)), drawn, least)
 

@@ -3,7 +3,8 @@
 import pickle
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from report_records import record, typed
 from speed_records import decoded, peaks, spec, speed_record, steps
 from tiny import plugin
 
+from rulekeep.analysis.summary import Interval
 from rulekeep.commands import speed as command
 from rulekeep.executors import Executor, Failure, Finished
 from rulekeep.mixers import LSTM, MIXERS, Attention
@@ -22,7 +24,7 @@ from rulekeep.reporting.write import write_report
 from rulekeep.specs import UsageError
 from rulekeep.speed import figures, measuring
 from rulekeep.speed.measuring import CallCounter, Job, measure
-from rulekeep.speed.record import Failed, Measured, Point, SpeedMixer, SpeedSpec, read_speed
+from rulekeep.speed.record import Measured, Point, Row, SpeedMixer, SpeedSpec, read_speed
 
 CONTEXTS = (256, 1028, 4096, 16384)
 MODEL, MIXER = (Point(part=part, context=64) for part in ("model", "mixer"))
@@ -110,8 +112,10 @@ def test_a_mixer_that_sleeps_is_seen_slower_by_as_much(tmp_path: Path) -> None:
             quick: pytest.approx([0.001] * 2),
         }
         shares = {
-            row.mixer: row.share.median
-            for row in figures.step_times(speed_record(asked, measured), point.part, 1)
+            mixer: step.share.mean
+            for (_, mixer), step in figures.steps(
+                speed_record(asked, measured), point.part, 1
+            ).items()
         }
         assert shares == pytest.approx({"attention": 1, slow: taken / 0.001, quick: 1})
 
@@ -137,19 +141,6 @@ def test_a_hybrid_is_measured_alone_by_the_mean_of_its_mixers(tmp_path: Path) ->
     assert row.seconds == pytest.approx([(0.05 + 0.001) / 2])
 
 
-def test_operator_calls_are_counted_with_and_without_views() -> None:
-    a = torch.ones(2, 2, requires_grad=True)
-    with CallCounter() as counter:
-        (a @ a.detach()).t().sum().backward()
-    # The product, its gradient, the sum and the ones that go into it; views are the rest.
-    assert counter.calls - counter.views == 4
-    assert counter.views >= 3
-    asked = tiny("delta")
-    rows = here(asked, MODEL).rows
-    assert rows["delta"].calls > rows["delta"].launches > rows["attention"].launches > 50
-    assert here(asked, MIXER).rows["delta"].calls is None
-
-
 def test_a_step_counts_the_products_of_both_passes() -> None:
     x = torch.randn(1, 100, 64, requires_grad=True)
     scores, weights = 2 * (100 * 100 * 64), 100 * 2 * (4 * 64 * 64)
@@ -170,8 +161,8 @@ def test_the_rate_of_products_is_a_share_of_that_of_one_large_product() -> None:
     by_rate = {1.0: 0.0, 2.0: 0.0}
     for rate in by_rate:
         one = measured.model_copy(update={"product_rates": (rate, rate)})
-        row, _ = figures.step_times(speed_record(asked, one), "model", 1)
-        by_rate[rate] = row.product_share * rate * row.seconds.median
+        step = figures.steps(speed_record(asked, one), "model", 1)[64, "attention"]
+        by_rate[rate] = step.product_share * rate * step.seconds.mean
     flops = measured.rows["attention"].flops
     assert by_rate == pytest.approx({1.0: flops, 2.0: flops})
     assert all(rate > 1e8 for rate in measured.product_rates)
@@ -183,7 +174,7 @@ def test_a_plugin_that_fails_is_a_row_and_the_others_are_measured(tmp_path: Path
     asked = tiny(bad)
     for point in (MODEL, MIXER):
         rows = here(asked, point).rows
-        assert rows[bad] == Failed(failed="OSError: no luck (bad.py, line 21)")
+        assert rows[bad] == Row(failed="OSError: no luck (bad.py, line 21)")
         assert len(rows["attention"].seconds) == 2
     for point in (Point(part="decode"), Point(part="memory", mixer=bad, context=64)):
         assert "no luck" in here(asked, point).rows[bad].failed
@@ -201,44 +192,14 @@ def test_a_point_is_measured_on_its_own_threads(tmp_path: Path) -> None:
     assert sys.modules[seen.__module__].seen == [2, 2, 1, 1]
 
 
-def test_memory_is_read_before_and_after_a_step_that_follows_one_to_warm_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked, point = tiny("gru"), Point(part="memory", context=64, mixer="gru")
-    row = here(asked, point).rows["gru"]
-    assert 0 < row.start_bytes <= row.peak_bytes < 2**40
-    done: list[Any] = []
-    make = measuring._model_step
-
-    def spied(made: Any, batch: int, context: int) -> Callable[[], None]:
-        step = make(made, batch, context)
-
-        def and_note() -> None:
-            done.append((batch, context))
-            step()
-
-        return and_note
-
-    def read(device: str) -> int:
-        assert device == "cpu"
-        done.append("read")
-        return 1000 * len(done)
-
-    monkeypatch.setattr(measuring, "_model_step", spied)
-    monkeypatch.setattr(measuring.costs, "peak_memory_bytes", read)
-    row = here(asked, point).rows["gru"]
-    assert done == [(1, 16), "read", (1, 64), "read"]
-    assert (row.start_bytes, row.peak_bytes) == (2000, 4000)
-
-
 def test_shares_are_paired_within_a_repeat() -> None:
     # Of medians it would be a half; of repeats 2, 0.5 and 3.
     rows = {"attention": (1.0, 10.0, 100.0), "delta": (2.0, 5.0, 300.0)}
     asked = spec("delta", contexts=(256,))
-    baseline, delta = figures.step_times(speed_record(asked, *steps({256: rows})), "model", 1)
-    assert baseline.share == (1, 1, 1, 3)
-    assert delta.share == (2, 1.25, 2.5, 3)
-    assert delta.seconds == (5, 3.5, 152.5, 3)
+    found = figures.steps(speed_record(asked, *steps({256: rows})), "model", 1)
+    assert found[256, "attention"].share == Interval(1, 1, 1)
+    assert found[256, "delta"].share == Interval(2, 1.25, 2.5)
+    assert found[256, "delta"].seconds == Interval(5, 3.5, 152.5)
 
 
 def test_a_token_late_in_the_text_is_held_against_one_at_1028() -> None:
@@ -249,14 +210,13 @@ def test_a_token_late_in_the_text_is_held_against_one_at_1028() -> None:
         1028: {"attention": [1.0], "delta": [1.0, 2.0], "slots": [fair]},
         16384: {"attention": [9.0], "delta": [1.0, 2.0], "slots": [1.21]},
     }
-    _, delta, slots = figures.slopes(speed_record(asked, *steps(seconds)))
-    assert delta.ratio.of == 4
-    assert (slots.start, slots.end) == (1028, 16384)
-    assert slots.ratio.median == pytest.approx(1.21)
+    slopes = figures.slopes(speed_record(asked, *steps(seconds)))
+    # Of all four pairs of repeats: 0.5, 1, 1 and 2, by the tokens of a step.
+    assert astuple(slopes["delta"]) == pytest.approx([x * fair for x in (1, 0.875, 1.25)])
+    assert figures.compared(asked) == (1028, 16384)
+    assert slopes["slots"].mean == pytest.approx(1.21)
     # Where 1,028 is the longest, what a token costs there is held against the shortest.
-    near = {256: {"delta": [1.0]}, 1028: {"delta": [2.0]}}
-    (row,) = figures.slopes(speed_record(spec("delta", contexts=(256, 1028)), *steps(near)))
-    assert (row.start, row.end) == (256, 1028)
+    assert figures.compared(spec("delta", contexts=(256, 1028))) == (256, 1028)
 
 
 def test_memory_that_grows_faster_than_the_text_is_seen() -> None:
@@ -267,13 +227,12 @@ def test_memory_that_grows_faster_than_the_text_is_seen() -> None:
         *peaks("delta", {1028: 5, 4096: 20, 16384: 320}),
         *peaks("gru", {1028: 0, 4096: 7, 16384: 80}),
     )
-    attention, delta, gru = figures.memories(made)
-    assert attention.growth == pytest.approx(43 / 40)
-    assert attention.bytes_per_token == pytest.approx(33 * 2**20 / 12288)
-    assert delta.growth == 4
+    attention, delta, gru = figures.memories(made).values()
+    assert figures.growth(attention) == pytest.approx((43 / 40, 33 * 2**20 / 12288))
+    assert figures.growth(delta)[0] == 4
     # Too little to tell.
-    assert gru.growth is None
-    assert gru.bytes_at[1028] == 0
+    assert figures.growth(gru) is None
+    assert gru[1028] == 0
 
 
 def test_decoding_is_paired_by_round_and_says_how_the_state_grows() -> None:
@@ -287,19 +246,13 @@ def test_decoding_is_paired_by_round_and_says_how_the_state_grows() -> None:
         decoded("kda", {64: 1, 1024: 1, 65536: 1}, {**ms, 65536: [1.2, 2.4, 3.6]}),
         decoded("sliding_window", {64: 1, 1024: 2, 65536: 2}, ms),
     )
-    found = {row.mixer: (row.grows, row.ratio.median) for row in figures.decode_times(made)}
-    assert found == {
+    found = figures.decodings(made).items()
+    assert {
+        mixer: (figures.grows(one), figures.late_over_early(one).mean) for mixer, one in found
+    } == {
         "attention": ("growing", 1.1), "delta": ("constant", 1.05), "kda": ("constant", 1.2),
         "sliding_window": ("bounded", 1.1),
     }  # fmt: skip
-
-
-def test_a_busy_machine_is_said(tmp_path: Path) -> None:
-    asked, rows = spec("delta", contexts=(256,)), {256: {"attention": [1.0]}}
-    quiet = figures.load(speed_record(asked, *steps(rows, others=0.02)))
-    assert quiet == "Other processes used at most 0.02 cores meanwhile."
-    busy = figures.load(speed_record(asked, *steps(rows, others=1.5)))
-    assert "up to 1.50 cores meanwhile (whole model, 1 thread, 256 tokens)" in busy
 
 
 def test_the_command_prints_and_keeps_a_checksummed_record(speed, tmp_path: Path) -> None:

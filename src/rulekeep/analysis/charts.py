@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
+from rulekeep.analysis.summary import ENOUGH_SEEDS, Interval, Summary
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MOST_PANELS = 16
@@ -43,9 +43,10 @@ class Point(NamedTuple):
         return self.seeds is not None and self.seeds < ENOUGH_SEEDS
 
     @classmethod
-    def of(cls, x: float, summary: Summary) -> "Point":
-        """The mean of some seeds."""
-        return cls(x, summary.mean or 0.0, summary.low, summary.high, summary.seeds)
+    def of(cls, x: float, at: Summary | Interval) -> "Point":
+        """A figure with its interval."""
+        seeds = at.seeds if isinstance(at, Summary) else None
+        return cls(x, at.mean or 0.0, at.low, at.high, seeds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,20 @@ LEARNED_RETENTION = 0.9
 APART = 0.5
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the ends of its interval: a mean, or a median between its quartiles."""
+
+    mean: float
+    low: float
+    high: float
+
+    def text(self, form: str = ".3f", ends: str = "", to: str = " to ") -> str:
+        """The figure, and in brackets the ends, by default in the same form."""
+        low, high = (format(end, ends or form) for end in (self.low, self.high))
+        return f"{self.mean:{form}} ({low}{to}{high})"
+
+
 class Summary(NamedTuple):
     """One figure over the seeds of a cell, in the figure's own unit.
 
@@ -141,32 +155,17 @@ def _clipped(summary: Summary) -> Summary:
     return summary._replace(low=max(0.0, summary.low), high=min(1.0, summary.high))
 
 
-class LearnedShare(NamedTuple):
-    """How many seeds learned the task, with the exact 95 % interval of their share.
+def learned_share(retentions: Sequence[float]) -> Interval:
+    """The share of seeds that learned the task, with its exact 95 % interval.
 
-    `seeds` counts every seed of the cell; those that diverged did not learn.
-    """
-
-    learned: int
-    seeds: int
-    low: float
-    high: float
-
-    @property
-    def share(self) -> float:
-        """Learned of all seeds, from 0 to 1."""
-        return self.learned / self.seeds
-
-
-def learned_share(retentions: Sequence[float]) -> LearnedShare:
-    """Share of seeds whose retention (0 to 1, not chance-corrected) is at least 0.9.
+    Retention (0 to 1, not chance-corrected) is 0.9 there; a seed that diverged did not learn.
 
     Raises:
         ValueError: there is no value.
     """
     learned = sum(value >= LEARNED_RETENTION for value in _finite(retentions))
     n = len(retentions)
-    return LearnedShare(learned, n, *exact_share(learned, n))
+    return Interval(learned / n, *exact_share(learned, n))
 
 
 @cache

@@ -28,7 +28,6 @@ from rulekeep.speed.record import (
     MOST_REPEATS,
     MOST_TOKENS,
     RECORD,
-    Failed,
     Measured,
     Row,
     SpeedMixer,
@@ -148,7 +147,7 @@ def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
                 continue
             measured = event.result
             if event.failure is not None:
-                failed: Row = Failed(failed=f"{event.failure.status}: {event.failure.reason}")
+                failed = Row(failed=f"{event.failure.status}: {event.failure.reason}")
                 labels = spec.labels if point.mixer is None else [point.mixer]
                 rows = dict.fromkeys(labels, failed)
                 measured = Measured(point=point, rows=rows, seconds=0.0, other_cores=None)
@@ -157,7 +156,7 @@ def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
             progress.update(steps, visible=False)
             progress.update(whole, completed=len(record.measured))
             ended = f"[{len(record.measured)}/{len(every)}] {point.label}: {measured.seconds:.1f} s"
-            if broken := sum(isinstance(row, Failed) for row in measured.rows.values()):
+            if broken := sum(bool(row.failed) for row in measured.rows.values()):
                 ended += f", {broken} failed"
             console.print(printable(ended), soft_wrap=True)
     return record

@@ -19,12 +19,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rulekeep.analysis.summary import chance_corrected, summarise, wilson
+from rulekeep.analysis.summary import Interval, chance_corrected, summarise, wilson
 from rulekeep.explain.probe import probe
 from rulekeep.explain.record import (
     RECORD,
     Explanation,
-    Interval,
     Job,
     Lost,
     Place,
@@ -210,7 +209,7 @@ def _lost(
         1 - chance_corrected(value, chance) for value in (share.low, share.mean, share.high)
     )
     return Lost(
-        capture=Interval(mean=mean, low=low, high=high),
+        capture=Interval(mean, low, high),
         body=_difference(captured - kept),
         readout=_difference(kept - spoken),
     )
@@ -218,7 +217,8 @@ def _lost(
 
 def _difference(values: np.ndarray) -> Interval:
     found = summarise(values.tolist())
-    return Interval.parse(mean=found.mean, low=found.low, high=found.high)
+    assert None not in found[:4], "there are two examples or more"
+    return Interval(found.mean, found.low, found.high)  # type: ignore[arg-type]
 
 
 def _per_example(right: np.ndarray, chance: float) -> np.ndarray:
@@ -232,7 +232,7 @@ def _share(right: np.ndarray) -> Interval:
     means = means[~np.isnan(means)]
     mean = float(means.mean())
     low, high = wilson(mean, len(means))
-    return Interval(mean=mean, low=low, high=high)
+    return Interval(mean, low, high)
 
 
 def _means(right: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field
 
+from rulekeep.analysis.summary import Interval
 from rulekeep.records.store import read_spec
 from rulekeep.specs import Option, Spec
 
@@ -30,14 +31,6 @@ class Job(NamedTuple):
     examples: int
     seed: int
     command: str
-
-
-class Interval(Spec):
-    """A mean over examples with its 95 % interval: Wilson for a share, Student t for a loss."""
-
-    mean: float
-    low: float
-    high: float
 
 
 class Place(Spec):

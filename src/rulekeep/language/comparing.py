@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rulekeep.analysis.summary import holm
+from rulekeep.analysis.summary import Interval, holm
 from rulekeep.language.calibration import Judged, keys_of, name_of
 from rulekeep.language.figures import shares_of
-from rulekeep.language.intervals import Estimate, interval, means_of, resampled
+from rulekeep.language.intervals import interval, means_of, resampled
 from rulekeep.records.record import Choice
 
 # Below it draws differ by rounding alone.
@@ -32,9 +32,9 @@ class Comparison:
     bootstrap. `by_family` has the difference of each family, the largest loss first.
     """
 
-    first: Estimate
-    second: Estimate
-    difference: Estimate
+    first: Interval
+    second: Interval
+    difference: Interval
     p_value: float
     all_first: float
     all_second: float

@@ -1,7 +1,7 @@
 """What a cell of rules in words says: which rules a model follows under each compression.
 
     kept = cell(record)
-    kept["snapkv@0.25"].retention           # an Estimate: mean, low, high
+    kept["snapkv@0.25"].retention           # an Interval: mean, low, high
 
 With every option mentioned in the text retention is `binding`: a word that merely stands in the
 cache is not enough. Intervals draw prompts anew, and fits are made anew in each draw, without any
@@ -15,9 +15,9 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from rulekeep.analysis.summary import LEVEL, exact_share
+from rulekeep.analysis.summary import LEVEL, Interval, exact_share
 from rulekeep.language.calibration import Judged, keys_of
-from rulekeep.language.intervals import Estimate, interval, over_families, percentiles, resampled
+from rulekeep.language.intervals import interval, over_families, percentiles, resampled
 from rulekeep.records.record import Choice, Record
 
 _Key = TypeVar("_Key", str, int)
@@ -36,13 +36,13 @@ class Followed:
     what a guess among its options gets right.
     """
 
-    retention: Estimate
-    over_families: Estimate
-    all_rules: Estimate
-    gain: Estimate | None
-    difference: Estimate | None
-    said: Estimate | None
-    stored: Estimate | None
+    retention: Interval
+    over_families: Interval
+    all_rules: Interval
+    gain: Interval | None
+    difference: Interval | None
+    said: Interval | None
+    stored: Interval | None
     by_family: Mapping[str, float]
     rules_of: Mapping[str, int]
     chances: Mapping[str, float]
@@ -103,7 +103,7 @@ def _followed(
     )
 
 
-def _stored(own: Judged, drawn: np.ndarray) -> Estimate | None:
+def _stored(own: Judged, drawn: np.ndarray) -> Interval | None:
     known = [np.nan if rule.stored is None else float(rule.stored) for rule in own.rules]
     if np.isnan(known).all():
         return None
@@ -126,7 +126,7 @@ class Unread(NamedTuple):
     """
 
     family: str
-    share: Estimate
+    share: Interval
     chance: float
     is_at_chance: bool
 
@@ -140,7 +140,7 @@ def without_rules(whole: Followed) -> list[Unread]:
     every = {"all families": (whole.retention, whole.chance)}
     for family, share in whole.by_family.items():
         n = whole.rules_of[family]
-        found = Estimate(share, *exact_share(share * n, n, level))
+        found = Interval(share, *exact_share(share * n, n, level))
         every[family] = (found, whole.chances[family])
     # Without a rule a written reply names no option: it has no gain, and may be below chance.
     return [

@@ -1,7 +1,7 @@
 """Means over prompts or families, with their intervals: a bootstrap that draws prompts anew.
 
     drawn = resampled(len(prompts))                 # a row a draw; the first is the sample itself
-    interval(shares, drawn)                         # an Estimate: mean, low, high
+    interval(shares, drawn)                         # an Interval: mean, low, high
 
 `shares` has a row for each draw too: where a fit is made anew in each, a prompt's share changes.
 Where all prompts have 0, or 1, the interval is exact (Clopper and Pearson). No torch.
@@ -9,27 +9,14 @@ Where all prompts have 0, or 1, the interval is exact (Clopper and Pearson). No 
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from rulekeep.analysis.summary import LEVEL
+from rulekeep.analysis.summary import LEVEL, Interval
 from rulekeep.seeds import named_seed
 
 DRAWS = 400
-
-
-class Estimate(NamedTuple):
-    """A mean with the ends of its interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def text(self) -> str:
-        """As tables show it."""
-        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 @cache
@@ -44,7 +31,7 @@ def interval(
     shares: Float[np.ndarray, "draws prompts"],
     drawn: Float[np.ndarray, "draws prompts"],
     least: float = 0.0,
-) -> Estimate:
+) -> Interval:
     """The mean over prompts of what is from `least` to 1, with a percentile interval.
 
     Where all prompts are 0, or at an end, the bootstrap would draw nothing else: the interval is of
@@ -53,20 +40,20 @@ def interval(
     """
     own = shares[0][~np.isnan(shares[0])]
     plain = _at_an_end(own, least) or percentiles(shares, drawn)
-    return Estimate(plain.mean, max(least, plain.low), min(1.0, plain.high))
+    return Interval(plain.mean, max(least, plain.low), min(1.0, plain.high))
 
 
-def _at_an_end(own: Float[np.ndarray, " n"], least: float = 0.0) -> Estimate | None:
+def _at_an_end(own: Float[np.ndarray, " n"], least: float = 0.0) -> Interval | None:
     mean = float(own[0])
     if not (own == mean).all() or mean not in (least, 0.0, 1.0):
         return None
     others = 1 - ((1 - LEVEL) / 2) ** (1 / len(own))
-    return Estimate(mean, mean - others * (mean - least), mean + others * (1 - mean))
+    return Interval(mean, mean - others * (mean - least), mean + others * (1 - mean))
 
 
 def percentiles(
     shares: Float[np.ndarray, "draws prompts"], drawn: Float[np.ndarray, "draws prompts"]
-) -> Estimate:
+) -> Interval:
     """The mean over prompts, with the percentiles of the draws; the first draw is the sample.
 
     A fit of fewer different prompts is worse, so draws lie lower: they are moved to the mean.
@@ -74,7 +61,7 @@ def percentiles(
     means = means_of(shares, drawn)
     moved = means[1:] - np.nanmean(means[1:]) + means[0]
     low, high = np.nanquantile(moved, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(means[0]), float(low), float(high))
+    return Interval(float(means[0]), float(low), float(high))
 
 
 def means_of(
@@ -87,14 +74,14 @@ def means_of(
         return np.asarray((weights * shares[:, known]).sum(1) / weights.sum(1))
 
 
-def over_families(shares: Sequence[float]) -> Estimate:
+def over_families(shares: Sequence[float]) -> Interval:
     """The mean over families, with a t interval of which families are the unit."""
     from scipy.stats import t
 
     own = np.asarray(shares)
     if len(own) == 1:
-        return Estimate(float(own[0]), 0.0, 1.0)
+        return Interval(float(own[0]), 0.0, 1.0)
     mean = float(own.mean())
     reach = t.ppf((1 + LEVEL) / 2, len(own) - 1) * own.std(ddof=1) / len(own) ** 0.5
-    plain = Estimate(mean, max(0.0, mean - reach), min(1.0, mean + reach))
+    plain = Interval(mean, max(0.0, mean - reach), min(1.0, mean + reach))
     return _at_an_end(own) or plain

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from rulekeep.analysis.charts import Chart, Panel, Point, Series, capped, styles
 from rulekeep.analysis.runs import Run
-from rulekeep.explain.record import GATE, Explanation, Interval, Probed, Trace
+from rulekeep.analysis.summary import Interval
+from rulekeep.explain.record import GATE, Explanation, Probed, Trace
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING, Cell, Table

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+from rulekeep.analysis.summary import Interval
 from rulekeep.language.calibration import WRITTEN
 from rulekeep.language.cells import RIVALS_ALONE, Place, grouped, labels, model_of
 from rulekeep.language.figures import Followed, Unread, admitted, cell, left_out, without_rules
-from rulekeep.language.intervals import Estimate
 from rulekeep.records import Record
 from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, csv_lines, number_cell
 from rulekeep.specs.language import NO_COMPRESSION
@@ -223,7 +223,8 @@ def _csv_lines(found: Cells, more: Sequence[str]) -> Iterator[list[object]]:
                 if of is not None:
                     has_chance = figure in _OF_A_RULE and not _has_no_floor(at)
                     chance = one.chance if has_chance else None
-                    yield [*place, "", figure, *of, chance, one.prompts, *last]
+                    ends = of.mean, of.low, of.high
+                    yield [*place, "", figure, *ends, chance, one.prompts, *last]
             for rank, mean in one.by_rank.items():
                 figure = f"retention_of_rule_{rank + 1}"
                 yield [*place, "", figure, mean, None, None, None, one.prompts, *last]
@@ -314,11 +315,11 @@ def place_text(place: Place, apart: Mapping[Place, str]) -> str:
     return ", ".join(filter(None, (mentions, place.chat, placement, control, apart[place])))
 
 
-def _interval(of: Estimate | None) -> Cell:
+def _interval(of: Interval | None) -> Cell:
     return MISSING_CELL if of is None else Cell(of.text(), of.mean)
 
 
-def _mean(of: Estimate | None, digits: int = 3) -> Cell:
+def _mean(of: Interval | None, digits: int = 3) -> Cell:
     return number_cell(None if of is None else of.mean, digits)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from rulekeep.analysis.charts import Chart, Panel, Point, Series, styles
 from rulekeep.language.cells import Place
 from rulekeep.language.figures import Followed
-from rulekeep.language.intervals import Estimate
 from rulekeep.records import Record
 from rulekeep.reporting.language import (
     APART,
@@ -49,7 +48,7 @@ def _over_distance(found: Cells) -> Iterator[Panel]:
         for mentions, label in MENTIONS.items():
             # Of cells that differ in their prompts, the one with most.
             points = {
-                at.distance: _point(
+                at.distance: Point.of(
                     record.costs.get("tokens_per_prompt", at.distance), kept[WHOLE].retention
                 )
                 for at, (record, kept) in sorted(found.items(), key=_prompts)
@@ -87,7 +86,7 @@ def _over_bytes(found: Cells) -> Iterator[Panel]:
         lines = []
         for label in look:
             points = sorted(
-                _point(record.cache_bytes[compression] / 1024, one.retention)
+                Point.of(record.cache_bytes[compression] / 1024, one.retention)
                 for compression, one in kept.items()
                 if compression.partition("@")[0] == label and record.cache_bytes.get(compression)
             )
@@ -99,10 +98,6 @@ def _over_bytes(found: Cells) -> Iterator[Panel]:
                 x_label="KiB of cache, log scale", y_label="rules followed", series=lines,
                 x_log=True, score=True, chance=_chance(lines, at, found),
             )  # fmt: skip
-
-
-def _point(x: float, one: Estimate) -> Point:
-    return Point(x, one.mean, one.low, one.high)
 
 
 def _chance(lines: Sequence[Series], at: Place, found: Cells) -> list[tuple[float, float]]:

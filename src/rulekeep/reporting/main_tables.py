@@ -335,10 +335,9 @@ def _brief(summary: Summary | None) -> Value:
 def _learned(retentions: Sequence[float]) -> Cell | None:
     if not retentions:
         return None
-    share = learned_share(retentions)
-    return Cell(
-        f"{share.learned} of {share.seeds} ({share.low:.2f} to {share.high:.2f})", share.share
-    )
+    share, seeds = learned_share(retentions), len(retentions)
+    learned = round(share.mean * seeds)
+    return Cell(f"{learned} of {seeds} ({share.low:.2f} to {share.high:.2f})", share.mean)
 
 
 def _solved(group: Group, seeds: int) -> Cell | None:

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -28,23 +28,11 @@ from rulekeep.running import costs
 from rulekeep.running.building import Resolved, resolve
 from rulekeep.running.training import build
 from rulekeep.specs import RunSpec
-from rulekeep.speed.record import (
-    Decoded,
-    Decoding,
-    Failed,
-    Measured,
-    Peak,
-    Point,
-    Row,
-    SpeedMixer,
-    SpeedSpec,
-    Timing,
-)
+from rulekeep.speed.record import Decoded, Measured, Point, Row, SpeedMixer, SpeedSpec
 
 # Tokens that are timed at once, and how often: a median of as many.
 DECODED_TOKENS, DECODED_ROUNDS = 8, 24
 _WARM_UP_TOKENS = 16
-_Rows: TypeAlias = dict[str, Row]
 
 
 class Job(NamedTuple):
@@ -85,9 +73,9 @@ def measure(job: Job, progress: Progress) -> Measured:
     spec, point = job
     costs.prepare_process(point.threads)
     start, elsewhere = time.perf_counter(), _seconds_elsewhere()
-    rates: Sequence[float] = ()
+    rates = list[float]()
     if point.part in ("model", "mixer"):
-        rows, rates = _steps(spec, point, progress)
+        rows = _steps(spec, point, progress, rates)
     elif point.part == "decode":
         rows = _decoding(spec, progress)
     else:
@@ -111,30 +99,27 @@ def resolved(spec: SpeedSpec, mixer: SpeedMixer) -> Resolved:
     )
 
 
-def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> tuple[_Rows, Sequence[float]]:
-    """Steps of every mixer, interleaved; and the rate of one large product in every round."""
+def _steps(spec: SpeedSpec, point: Point, progress: Progress, rates: list[float]) -> dict[str, Row]:
+    """Steps of every mixer, interleaved; `rates` gets that of one large product in every round."""
     assert point.context is not None
     make = _model_step if point.part == "model" else _mixer_step
     is_counted = point.part == "model" and point.threads == 1
-    steps: dict[str, Callable[[], None]] = {}
-    rows: dict[str, Row] = {}
-    counted: dict[str, dict[str, int]] = {}
+    steps, rows = dict[str, Callable[[], None]](), dict[str, Row]()
     layers, done = dict[str, int](), 0
     for mixer in spec.mixers:
         try:
             made = resolved(spec, mixer)
             step = make(made, spec.batch(point.context), point.context)
-            counted[mixer.label] = _warmed(step, is_counted=is_counted)
+            rows[mixer.label] = _warmed(step, is_counted=is_counted)
         # A plug-in's own: the others are measured all the same.
         except Exception as error:
-            rows[mixer.label] = Failed(failed=failure_line(error))
+            rows[mixer.label] = Row(failed=failure_line(error))
         else:
             steps[mixer.label] = step
             layers[mixer.label] = 1 if point.part == "model" else len(_kinds(made))
         done += 1
         progress(done)
     seconds: dict[str, list[float]] = {label: [] for label in steps}
-    rates = list[float]()
     for turn in range(spec.repeats):
         if is_counted:
             rates.append(costs.product_rate(spec.device))
@@ -146,24 +131,20 @@ def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> tuple[_Rows, Se
             seconds[label].append((time.perf_counter() - start) / layers[label])
             done += 1
             progress(done)
-    timings = {
-        label: Timing(seconds=tuple(taken), **counted[label]) for label, taken in seconds.items()
-    }
-    return {**timings, **rows}, rates
+    for label, taken in seconds.items():
+        rows[label] = rows[label].model_copy(update={"seconds": tuple(taken)})
+    return rows
 
 
-def _warmed(step: Callable[[], None], *, is_counted: bool) -> dict[str, int]:
+def _warmed(step: Callable[[], None], *, is_counted: bool) -> Row:
     """The operators that a first step dispatches, and their products; it warms up."""
     if not is_counted:
         step()
-        return {}
+        return Row()
     with CallCounter() as counter:
         step()
-    return {
-        "calls": counter.calls,
-        "launches": counter.calls - counter.views,
-        "flops": counter.flops,
-    }
+    launches = counter.calls - counter.views
+    return Row(calls=counter.calls, launches=launches, flops=counter.flops)
 
 
 def _model_step(made: Resolved, batch: int, context: int) -> Callable[[], None]:
@@ -207,7 +188,7 @@ def _kinds(made: Resolved) -> Mapping[str, Callable[[], Mixer]]:
 
 
 @torch.no_grad()
-def _decoding(spec: SpeedSpec, progress: Progress) -> _Rows:
+def _decoding(spec: SpeedSpec, progress: Progress) -> dict[str, Row]:
     """One token after another from the states that random tokens have left, all mixers in turn."""
     rows, of = dict[str, Row](), dict[str, _Decoder]()
     for mixer in spec.mixers:
@@ -215,7 +196,7 @@ def _decoding(spec: SpeedSpec, progress: Progress) -> _Rows:
             of[mixer.label] = _Decoder(spec, mixer)
         # A plug-in's own: the others are measured all the same.
         except Exception as error:
-            rows[mixer.label] = Failed(failed=failure_line(error))
+            rows[mixer.label] = Row(failed=failure_line(error))
         progress(len(of) + len(rows))
     for turn in range(DECODED_ROUNDS):
         labels = list(of)
@@ -250,9 +231,9 @@ class _Decoder:
             self._states[at] = state
             self._ms[at].append(1000 * (time.perf_counter() - start) / len(self._following))
 
-    def found(self) -> Decoding:
+    def found(self) -> Row:
         """The sizes of the states, and the times."""
-        return Decoding(
+        return Row(
             contexts=tuple(
                 Decoded(context=at, state_bytes=size, ms_per_token=tuple(self._ms[at]))
                 for at, size in self._sizes.items()
@@ -260,7 +241,7 @@ class _Decoder:
         )
 
 
-def _peak(spec: SpeedSpec, point: Point) -> _Rows:
+def _peak(spec: SpeedSpec, point: Point) -> dict[str, Row]:
     """The memory of a step of one sequence, beyond what the process had before."""
     assert point.context is not None
     (mixer,) = (one for one in spec.mixers if one.label == point.mixer)
@@ -271,9 +252,9 @@ def _peak(spec: SpeedSpec, point: Point) -> _Rows:
         _model_step(made, 1, min(_WARM_UP_TOKENS, point.context))()
         start = costs.peak_memory_bytes(made.spec.device)
         step()
-        peak = Peak(start_bytes=start, peak_bytes=costs.peak_memory_bytes(made.spec.device))
+        peak = Row(start_bytes=start, peak_bytes=costs.peak_memory_bytes(made.spec.device))
     except Exception as error:
-        return {mixer.label: Failed(failed=failure_line(error))}
+        return {mixer.label: Row(failed=failure_line(error))}
     return {mixer.label: peak}
 
 

@@ -22,7 +22,7 @@ _DECODED_AT = (64, 1024, 16384, 65536)
 Part: TypeAlias = Literal["model", "mixer", "decode", "memory"]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 Count: TypeAlias = Annotated[int, Field(ge=0)]
-_NAMES: dict[Part, str] = {
+NAMES: dict[Part, str] = {
     "model": "whole model", "mixer": "mixer alone", "decode": "decode", "memory": "memory",
 }  # fmt: skip
 
@@ -94,30 +94,10 @@ class Point(Spec):
     @property
     def label(self) -> str:
         """The name shown while it is measured."""
-        name = _NAMES[self.part] + (f" {self.mixer}" if self.mixer else "")
+        name = NAMES[self.part] + (f" {self.mixer}" if self.mixer else "")
         if self.part in ("model", "mixer"):
             name += f", {self.threads} thread{'s'[: self.threads != 1]}"
         return name + (f", {self.context:,} tokens" if self.context else "")
-
-
-class Timing(Spec):
-    """Seconds of every step, in turn; for whole models on one thread also what a step is made of.
-
-    `launches` are operator calls without views, which would launch no kernel on a GPU. `flops` are
-    floating-point operations of matrix products.
-    """
-
-    seconds: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    calls: Count | None = None
-    launches: Count | None = None
-    flops: Count | None = None
-
-
-class Peak(Spec):
-    """Resident memory of a process before a step, and its peak during it."""
-
-    start_bytes: Count
-    peak_bytes: Count
 
 
 class Decoded(Spec):
@@ -128,19 +108,24 @@ class Decoded(Spec):
     ms_per_token: Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
-class Decoding(Spec):
-    """Decoding after several contexts, their rounds interleaved."""
+class Row(Spec):
+    """What was measured of a mixer; each part of the work has figures of its own.
 
-    contexts: Annotated[tuple[Decoded, ...], Field(min_length=1)]
+    `model` and `mixer`: seconds of every step, in turn. For whole models on one thread also what
+    a step is made of: `launches` are operator calls without views, which would launch no kernel
+    on a GPU, `flops` floating-point operations of matrix products. `memory`: resident bytes of a
+    process before a step, and their peak during it. `decode`: `contexts`, their rounds interleaved.
+    `failed` says why nothing was measured.
+    """
 
-
-class Failed(Spec):
-    """Why a mixer was not measured."""
-
-    failed: str
-
-
-Row: TypeAlias = Timing | Peak | Decoding | Failed
+    seconds: tuple[Positive, ...] = ()
+    calls: Count | None = None
+    launches: Count | None = None
+    flops: Count | None = None
+    start_bytes: Count | None = None
+    peak_bytes: Count | None = None
+    contexts: tuple[Decoded, ...] = ()
+    failed: str = ""
 
 
 class Measured(Spec):
@@ -170,18 +155,21 @@ class SpeedRecord(Spec):
 
 def points(spec: SpeedSpec) -> tuple[Point, ...]:
     """All that is measured, in order."""
-    steps = [
-        Point(part=part, threads=threads, context=context)
-        for threads in spec.threads
-        for part in ("model", "mixer")
-        for context in spec.contexts
-    ]
-    memory = [
-        Point(part="memory", context=context, mixer=label)
-        for label in spec.labels
-        for context in spec.contexts
-    ]
-    return (*steps, Point(part="decode"), *memory)
+    steps: list[Part] = ["model", "mixer"]
+    return (
+        *(
+            Point(part=part, threads=threads, context=at)
+            for threads in spec.threads
+            for part in steps
+            for at in spec.contexts
+        ),
+        Point(part="decode"),
+        *(
+            Point(part="memory", context=at, mixer=mixer)
+            for mixer in spec.labels
+            for at in spec.contexts
+        ),
+    )
 
 
 def read_speed(path: Path) -> SpeedRecord:
