@@ -65,11 +65,6 @@ def test_the_tasks_pass(task: type[SampledTask]) -> None:
     assert lowest > (-0.08 if task is Apply else -0.01)
 
 
-def test_the_published_layout_of_recall_passes_where_pairs_are_out_of_sight() -> None:
-    certificate = certify(make(Recall, layout="zoology"), 64, windows=FEW)
-    assert certificate.passed, certificate
-
-
 @pytest.mark.parametrize("layout", ["exam", "zoology"])
 def test_pieces_of_one_example_are_read_as_the_others_are(layout: str) -> None:
     task = make(Recall, layout=layout)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from rulekeep.mixers import LSTM, Attention, Slots
-from rulekeep.running.costs import environment, flops, peak_memory_bytes, state_bytes
+from rulekeep.running.costs import flops, peak_memory_bytes, state_bytes
 
 
 class Pair(NamedTuple):
@@ -48,10 +48,3 @@ def test_flops_count_the_products_of_attention_and_of_an_lstm() -> None:
     assert flops(lambda: attention(x[:, :1], cache)) == one
     # Four gates, of x and of h.
     assert flops(lambda: lstm(x)) == 100 * 2 * (8 * 64 * 64)
-
-
-def test_environment_names_what_a_figure_depends_on() -> None:
-    found = environment()
-    assert found["torch"] == torch.__version__
-    assert found["threads"] == torch.get_num_threads()
-    assert all(found[key] for key in ("rulekeep", "python", "platform", "cpu", "cpu_capability"))

@@ -13,7 +13,6 @@ from rulekeep.running.building import PREDICTORS
 from rulekeep.running.evaluation import (
     GeneratingPredictor,
     LogitsPredictor,
-    OutsideReader,
     Predictor,
     PredictorError,
     Question,
@@ -143,18 +142,6 @@ def test_a_filler_is_taken_where_nothing_is_asked_and_not_elsewhere() -> None:
         check(fills, task, 64, 1)
 
 
-def test_one_example_is_tried_where_two_are_more_than_is_read_at_once() -> None:
-    tried = []
-
-    def counts(tokens: torch.Tensor) -> torch.Tensor:
-        tried.append(tuple(tokens.shape))
-        return torch.zeros(*tokens.shape, WORDS)
-
-    check(Logits(counts), TASK, 40_000, 1)
-    assert tried[-1] == (1, 39_999)
-    assert {rows for rows, _ in tried} == {1}
-
-
 SEES = r"2 of 2 teacher-forced answers differ .* see later tokens or are random; .* a Generating"
 WRONG = {
     "knows the next token": (
@@ -232,20 +219,6 @@ def test_what_is_wrong_at_the_longest_context_alone_is_refused(
     (path,) = (tmp_path / "s").glob("*/record.json")
     assert re.search(message, read_record(path)["reason"])
     assert "torch.nan" in late or "failed: PredictorError: Late" in errors
-
-
-def test_what_is_wrong_in_a_later_example_alone_is_no_wrong_answer() -> None:
-    sample = TASK.sample("test", 64, 4, seed=1)
-    seen = []
-
-    def fades(tokens: torch.Tensor) -> torch.Tensor:
-        seen.append(len(tokens))
-        return bag(tokens) * (torch.nan if len(tokens) > 2 else 1.0)
-
-    check(Logits(fades), TASK, 64, 1)
-    with pytest.raises(PredictorError, match=r"Logits at 64 tokens: logits gave NaN for 59 tokens"):
-        OutsideReader(Logits(fades), WORDS).read(sample)
-    assert max(seen) == 4
 
 
 def test_scattered_answers_are_checked_as_well() -> None:

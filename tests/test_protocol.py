@@ -49,10 +49,6 @@ def test_the_longest_length_grows_by_equal_factors_and_then_stays() -> None:
     assert np.histogram(found[1000:], bins=[64, 256, 1025])[0] == pytest.approx([500] * 2, abs=60)
 
 
-def test_lengths_can_be_fixed() -> None:
-    assert set(drawn(50, context=96, mixed_lengths=False)) == {96}
-
-
 def test_lengths_are_the_same_for_every_mechanism_and_differ_by_seed() -> None:
     one = drawn(100, context=256)
     assert np.array_equal(one, drawn(100, context=256, mixer="delta", width=16, learning_rate=0.01))
@@ -72,10 +68,6 @@ def test_a_run_is_solved_at_the_first_look_that_reaches_it_and_stops_only_if_ask
     assert record["costs"]["steps_to_solve"] == 8
     assert record["costs"]["steps"] == (8 if stop else 12)
     assert [row["step"] for row in record["history"]] == ([1, 4, 8] if stop else [1, 4, 8, 12])
-
-
-def test_a_run_that_never_gets_there_is_not_solved(tmp_path: Path) -> None:
-    assert made(tmp_path)["costs"]["steps_to_solve"] is None
 
 
 def test_learned_positions_are_not_scored_beyond_the_length_trained_on(tmp_path: Path) -> None:

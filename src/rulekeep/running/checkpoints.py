@@ -65,9 +65,6 @@ def load_checkpoint(
         step, history, solved = json.loads(state["about"])
         found = Checkpoint(Step(*step), history, solved)
         _load_all(state, model, optimizer)
-    except MemoryError:
-        # Nothing is wrong with it.
-        raise
     # Whatever is wrong with it, the run can start anew.
     except Exception as error:
         aside = set_aside(folder.checkpoint)
@@ -78,9 +75,6 @@ def load_checkpoint(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    # A named pipe would be waited for in vain.
-    if not path.is_file():
-        raise ValueError("not a file")
     content = path.read_bytes()
     digest, body = content[:_HASH], content[_HASH:]
     if hashlib.sha256(body).hexdigest().encode() != digest:
