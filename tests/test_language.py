@@ -71,7 +71,7 @@ def model(folder: Path) -> ChatModel:
 
 def test_the_filler_says_no_option_of_a_shipped_family() -> None:
     options = {option.lower() for one in SHIPPED.values() for option in one.options}
-    talk = chat._small_talk(chat._stream("chat", "test", 1, 0), 20_000, words)
+    talk = chat.small_talk(chat._stream("chat", "test", 1, 0), 20_000, words)
     said = " ".join(message.text for turn in talk for message in turn).lower()
     assert not [option for option in options if f" {option}" in said]
 

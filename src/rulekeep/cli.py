@@ -46,6 +46,7 @@ COMMANDS = {
     "submit": "submit:submit",
     "study": "study:study",
     "language": "language:language",
+    "compact": "compact:compact",
     "compare": "compare:compare",
     "check": "mixers:check",
     "speed": "speed:speed",

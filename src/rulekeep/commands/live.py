@@ -126,8 +126,9 @@ def _outcome(event: JobFinished) -> str:
         return record.status
     if record.status != "done":
         return f"{record.status}: {record.reason}"
-    if record.choices:
-        return f"{record.costs.get('seconds', 0.0):.1f} s for its prompts"
+    if record.choices or record.rules:
+        what = "prompts" if record.choices else "histories"
+        return f"{record.costs.get('seconds', 0.0):.1f} s for its {what}"
     kept = [
         f"{score_text(row.figures.get('retention'))} at {row.context}" for row in record.tests()
     ]

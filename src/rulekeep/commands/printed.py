@@ -55,6 +55,17 @@ def print_language(records: "Sequence[Record]") -> None:
         say(note)
 
 
+def print_compaction(records: "Sequence[Record]") -> None:
+    """What compactors keep: the tables of their cells."""
+    from rulekeep.compaction.figures import cells
+    from rulekeep.reporting import compaction
+
+    found = cells(records)
+    print_tables(table.filled() for table in compaction.tables(found)[:2])
+    for sentence in compaction.sentences(found):
+        tell(sentence)
+
+
 def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]) -> None:
     """Print the examples, and a legend of their marks.
 

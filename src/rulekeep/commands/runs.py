@@ -48,6 +48,7 @@ from rulekeep.specs import (
     KINDS,
     MODEL,
     AnySpec,
+    CompactionSpec,
     LanguageSpec,
     PredictorSpec,
     RunSpec,
@@ -306,7 +307,7 @@ def carry_out(
         return made.say_failed(root)
     for asked in planning.unfinished(root) if make is None else ():
         say(f"more may be asked for by a sweep that planned these runs: {asked.again(root)}")
-    from rulekeep.commands.printed import print_language, print_scores
+    from rulekeep.commands.printed import print_compaction, print_language, print_scores
 
     if len(made.records) == 1:
         (record,) = made.records.values()
@@ -319,8 +320,11 @@ def carry_out(
     total = counted(len(made.records) + made.lost, "run")
     tell(f"records: {root} ({done} of {total} finished{said})")
     tell(f"report:  rulekeep report {pasted(root)}")
-    if any(record.spec.kind == LanguageSpec.kind for record in made.records.values()):
+    kinds = {record.spec.kind for record in made.records.values()}
+    if LanguageSpec.kind in kinds:
         print_language(results(root))
+    if CompactionSpec.kind in kinds:
+        print_compaction([*made.records.values()])
     # A grid may have rates that diverge: only where nothing else came of it, it went wrong.
     none_whole = bool(made.records) and not ends["done"]
     return made.say_failed(root) or (EXIT_FAILED if none_whole else 0)

@@ -64,14 +64,18 @@ class LocalExecutor(Executor):
     """Fresh processes here, `workers` at a time; as soon as `wanted` says no, they are stopped."""
 
     def __init__(
-        self, workers: int | None = None, wanted: Callable[[], bool] = lambda: True
+        self,
+        workers: int | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+        preloaded: Sequence[str] = PRELOADED,
     ) -> None:
         self.workers = workers or available_cores()
+        self.preloaded = preloaded
         self.wanted = wanted
 
     def prepare(self) -> None:
         """Start the fork server, which loads torch while the caller does something else."""
-        multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+        multiprocessing.get_context("forkserver").set_forkserver_preload([*self.preloaded])
         with _starting():
             multiprocessing.forkserver.ensure_running()
 

@@ -136,7 +136,7 @@ def converse(
     stated = _rules(families, spec.rules_at_once, drawn)
     said = [_said(families[one.family], _told(spec, families, one), drawn) for one in stated]
     asked = stated + _unstated(families, spec, stated, number)
-    chat = (talk or _small_talk)(_stream("chat", *name), spec.distance, tokens_of)
+    chat = (talk or small_talk)(_stream("chat", *name), spec.distance, tokens_of)
     places = _stream("mentions", *name)
     mentions = _mentions(families, asked, spec)
     for mention in mentions:
@@ -210,7 +210,7 @@ def _said(family: Family, option: int, drawn: random.Random) -> str:
     return family.said(option, old + (old >= option) if family.is_revision else None)
 
 
-def _small_talk(drawn: random.Random, distance: int, tokens_of: Counter) -> list[list[Message]]:
+def small_talk(drawn: random.Random, distance: int, tokens_of: Counter) -> list[list[Message]]:
     """Turns of at least `distance` tokens in all."""
     turns, tokens = list[list[Message]](), 0
     while tokens < distance:

@@ -10,6 +10,10 @@
     replies = [" Nora", …]                # what follows it, one an option; left out: the option
     check = "I am {}"                     # what a written reply must match; left out: the option
 
+A rule of an agent says more (`rulekeep.compaction`): `wordings`, other ways to say it; `about`, the
+beginnings of words of which one stands beside the option where the rule is told in other words;
+`force`, words that make it a rule, beside those of its group; `breaks`, a reply against it.
+
 A check is a regular expression in which {} is the option, or one form an option: a regular
 expression, or a list of words of which a reply has two, its code left out.
 
@@ -51,6 +55,10 @@ class Family(Spec):
     prefix: str = ""
     replies: tuple[str, ...] = ()
     check: str | tuple[str | tuple[str, ...], ...] = ()
+    wordings: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
+    force: str = ""
+    breaks: str = ""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -61,8 +69,9 @@ class Family(Spec):
         if not all(option.strip() for option in self.options):
             raise ValueError("options: one is empty; write a word for each")
         self._options_are_of_one_form()
-        if self.rule.count(_OPTION) != 1:
-            raise ValueError(f"rule {self.rule!r}: must name its option once, as {{}}")
+        for text in (self.rule, *self.wordings):
+            if text.count(_OPTION) != 1:
+                raise ValueError(f"rule {text!r}: must name its option once, as {{}}")
         if self.replies and len(self.replies) != len(self.options):
             raise ValueError(
                 f"replies: {len(self.replies)} for {len(self.options)} options; give one an option"
@@ -181,13 +190,13 @@ def _has(reply: str, form: str | tuple[str, ...]) -> bool:
     return len({*said} & {word.casefold() for word in form}) >= 2
 
 
-def read_families(path: str) -> dict[str, Family]:
+def read_families(path: str, package: str = "rulekeep.language") -> dict[str, Family]:
     """The families of a TOML file; those that come with the package if `path` is empty.
 
     Raises:
         UsageError: it cannot be read, or a family of it cannot be.
     """
-    place = Path(path) if path else files("rulekeep.language").joinpath(SHIPPED)
+    place = Path(path) if path else files(package).joinpath(SHIPPED)
     try:
         text = place.read_bytes()
     except OSError as error:
@@ -214,8 +223,15 @@ def digest_of(families: Families) -> str:
 
     Checks are left out: they say nothing of a reply that is scored.
     """
+    # What came with the rules of agents counts where it is said: ids of before stand.
+    newer = ("wordings", "about", "force", "breaks")
+    left_out = {
+        name: {"check", *(key for key in newer if not getattr(one, key))}
+        for name, one in families.items()
+    }
     whole = [
-        f"{name}={one.model_dump_json(exclude={'check'})}" for name, one in sorted(families.items())
+        f"{name}={one.model_dump_json(exclude=left_out[name])}"
+        for name, one in sorted(families.items())
     ]
     return hashlib.sha256("\n".join(whole).encode()).hexdigest()[:12]
 

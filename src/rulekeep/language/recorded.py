@@ -140,7 +140,7 @@ def read_chat(path: str) -> Recorded:
 def _read(path: str, _changed: int) -> Recorded:
     """Raises `ValueError` where a part of the file is no conversation."""
     conversations = []
-    for place, conversation in _parts(Path(path).read_bytes()):
+    for place, conversation in parts(Path(path).read_bytes()):
         try:
             turns = tuple(_turns(conversation))
         except ValueError as error:
@@ -152,7 +152,7 @@ def _read(path: str, _changed: int) -> Recorded:
     return Recorded(path, tuple(conversations))
 
 
-def _parts(whole: bytes) -> Iterator[tuple[str, Any]]:
+def parts(whole: bytes) -> Iterator[tuple[str, Any]]:
     """Each conversation and what to call it.
 
     Raises:
@@ -180,15 +180,7 @@ def _turns(found: Any) -> Iterator[Turn]:
     Raises:
         ValueError: it is no list of messages, or nobody speaks in it.
     """
-    listed = found
-    if isinstance(found, dict):
-        keys = [key for key in _LISTS if key in found]
-        if not keys:
-            has = ", ".join(map(ascii, found)) or "nothing"
-            raise ValueError(f"no list messages; it has {has}")
-        listed = found[keys[0]]
-    if not isinstance(listed, list):
-        raise ValueError("no list of messages")
+    listed = conversation_of(found)
     roles = [_role(one) for one in listed]
     if listed and not {*roles} & _ROLES.keys():
         raise ValueError(f"its roles are {', '.join(sorted({ascii(one) for one in roles}))}")
@@ -204,6 +196,24 @@ def _turns(found: Any) -> Iterator[Turn]:
     for (role, asked), (_, replied) in pairwise(joined):
         if role == "user":
             yield Message("user", asked), Message("assistant", replied)
+
+
+def conversation_of(found: Any) -> list[Any]:
+    """The list of messages that a conversation is, or has.
+
+    Raises:
+        ValueError: there is none.
+    """
+    listed = found
+    if isinstance(found, dict):
+        keys = [key for key in _LISTS if key in found]
+        if not keys:
+            has = ", ".join(map(ascii, found)) or "nothing"
+            raise ValueError(f"no list messages; it has {has}")
+        listed = found[keys[0]]
+    if not isinstance(listed, list):
+        raise ValueError("no list of messages")
+    return listed
 
 
 def _role(message: Any) -> str:

@@ -115,6 +115,46 @@ class Choice(NamedTuple):
     reply: str = ""
 
 
+class Kept(NamedTuple):
+    """A rule of a history, and what is left of it after each compaction.
+
+    `place` is where it was stated, `group` what kind of rule it is, `roles` who says what is left,
+    `lines` that line (nothing where it stands word for word), and `reached` whether the rule stood
+    in what a summarizing model was given; nothing where no model was asked.
+    """
+
+    history: int
+    family: _Line
+    group: _Line
+    place: _Line
+    option: _Line
+    verdicts: _Many[_Line]
+    roles: _Many[_Line] = ()
+    lines: _Many[str] = ()
+    reached: _Many[bool] = ()
+
+
+class Round(NamedTuple):
+    """One compaction of a history, counted from 1; sizes in tokens.
+
+    `own` are tokens of the compactor's own words, `facts` the facts of the task that are left,
+    `unpaired` calls and results of tools that lost each other, `changed` whether the compactor
+    altered what it was given, and `failure` why it ended, if it did.
+    """
+
+    history: int
+    round: int
+    before: int
+    budget: int
+    left: int
+    own: int
+    facts: int
+    unpaired: int
+    changed: bool
+    seconds: float
+    failure: str = ""
+
+
 def _with_its_score(choice: Choice) -> Choice:
     if choice.option is not None and choice.option >= len(choice.scores):
         raise ValueError(f"option {choice.option}: there are {len(choice.scores)} scores")
@@ -296,6 +336,8 @@ class Record(_Frozen):
     history: _Many[_Figures] = ()
     evaluations: _Many[Annotated[Evaluation, BeforeValidator(_gathered)]] = ()
     choices: _Many[Annotated[Choice, AfterValidator(_with_its_score)]] = ()
+    rules: _Many[Kept] = ()
+    rounds: _Many[Round] = ()
     costs: _Figures = {}
     state_bytes: _ByLength = Field(default={}, validation_alias=AliasPath("costs", "state_bytes"))
     decode_ms: _ByLength = Field(

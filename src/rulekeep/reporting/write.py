@@ -17,13 +17,22 @@ from rulekeep.analysis.charts import Chart
 from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.ranking import ranked
 from rulekeep.analysis.table import tabulated
+from rulekeep.compaction.figures import cells, is_compaction
 from rulekeep.explain.record import Explanation
 from rulekeep.language.cells import is_in_words
 from rulekeep.printable import one_line
 from rulekeep.records import Record
 from rulekeep.records.store import text_bytes, write_files
+from rulekeep.reporting import (
+    compaction,
+    language,
+    language_charts,
+    main_tables,
+    page,
+    ranking_table,
+    tables,
+)
 from rulekeep.reporting import explained as explaining
-from rulekeep.reporting import language, language_charts, main_tables, page, ranking_table, tables
 from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.certified import certificates as certificate_tables
 from rulekeep.reporting.figures import charts
@@ -64,12 +73,14 @@ def write_report(
     """
     _check_place(folder)
     of_words = [record for record in records if is_in_words(record)]
-    records = [record for record in records if not is_in_words(record)]
+    of_compaction = [record for record in records if is_compaction(record)]
+    apart = (*of_words, *of_compaction)
+    records = [record for record in records if record not in apart]
     table, reading_notes = tabulated(records)
     groups = grouped(table)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
     summary += unfinished
-    if records or (speed is None and not of_words):
+    if records or (speed is None and not apart):
         ranking = ranked(groups)
         shown += [] if ranking is None else [ranking_table.ranked(ranking)]
         summary += sentences(table, groups, ranking)
@@ -81,7 +92,7 @@ def write_report(
     in_words = language.cells(of_words)
     summary += language.sentences(in_words)
     files = {"language.csv": language.csv_text(in_words)} if in_words else {}
-    if records or not of_words:
+    if records or not apart:
         files["tables.csv"] = main_tables.csv_text(groups)
     explained, unplaced = explaining.explained(table, explanations)
     if explained:
@@ -93,6 +104,10 @@ def write_report(
         shown += speed_report.tables(speed)
     made += language_charts.charts(in_words)
     shown += language.tables(in_words)
+    compacted = cells(of_compaction)
+    summary += compaction.sentences(compacted)
+    made += compaction.charts(compacted)
+    shown += compaction.tables(compacted, of_compaction)
     if records:
         shown += [readings, main_tables.every_run(table)]
     # What is empty is left out.

@@ -16,6 +16,7 @@ from rulekeep.specs.article import (
     article_cells,
 )
 from rulekeep.specs.base import DEVICES, Spec, UsageError, choose, validation_line
+from rulekeep.specs.compaction import CompactionSpec
 from rulekeep.specs.language import LanguageSpec
 from rulekeep.specs.mixer import (
     MODEL,
@@ -30,9 +31,9 @@ from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
 
 # What a record can be of, by the name of its kind.
-AnySpec: TypeAlias = RunSpec | ArticleCell | PredictorSpec | LanguageSpec
+AnySpec: TypeAlias = RunSpec | ArticleCell | PredictorSpec | LanguageSpec | CompactionSpec
 KINDS: dict[str, type[AnySpec]] = {
-    kind.kind: kind for kind in (RunSpec, ArticleCell, PredictorSpec, LanguageSpec)
+    kind.kind: kind for kind in (RunSpec, ArticleCell, PredictorSpec, LanguageSpec, CompactionSpec)
 }
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "AnySpec",
     "ArticleCell",
     "ArticleDecoys",
+    "CompactionSpec",
     "LanguageSpec",
     "MixerSpec",
     "Option",

@@ -15,11 +15,20 @@ from typing import Any, TypeAlias
 from rulekeep.printable import one_line
 from rulekeep.records.store import BusyError, RunFolder, Values, read_record, write_record
 from rulekeep.running.trackers import Tracker, TrackerName
-from rulekeep.specs import ArticleCell, LanguageSpec, PredictorSpec, RunSpec, UsageError
+from rulekeep.specs import (
+    ArticleCell,
+    CompactionSpec,
+    LanguageSpec,
+    PredictorSpec,
+    RunSpec,
+    UsageError,
+)
 from rulekeep.sweeps.planning import Job, resolve_planned
 
 # The answer of a job whose folder another process holds.
 BUSY = "busy"
+# Runs of these kinds need none, and may be made where there is none.
+NO_TORCH = (CompactionSpec.kind,)
 _LONGEST_WARNING = 2000
 # Makes a run of the folder, which may hold a checkpoint and weights. It calls the first function
 # with every step, and the second with the figures of every evaluation on the validation split. What
@@ -62,13 +71,14 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: TrackerNa
     planned = read_record(folder.plan)
     os.chdir(planned["working_folder"])
     # Before anything of a user's is loaded: a process that is killed can say it no more.
-    write_record(folder.environment, _environment(planned["spec"]))
+    write_record(folder.environment, _environment(planned))
     resolved = resolve_planned(planned, folder.id)
-    # Only the process that makes a run loads torch.
-    from rulekeep.checks.screening import screen
+    if resolved.spec.kind not in NO_TORCH:
+        # Only the process that makes a run loads torch.
+        from rulekeep.checks.screening import screen
 
-    # Not where it is planned: what hangs or crashes takes no more than its own run.
-    screen(resolved)
+        # Not where it is planned: what hangs or crashes takes no more than its own run.
+        screen(resolved)
     follow = Tracker(tracked, folder.path, planned["spec"])
     try:
         made = _runner_of(resolved.spec.kind)(resolved, folder, progress, follow.log)
@@ -88,6 +98,10 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: TrackerNa
 
 def _runner_of(kind: str) -> Runner:
     """What makes the runs of a kind. Only here is torch loaded."""
+    if kind == CompactionSpec.kind:
+        from rulekeep.compaction.run import run as compacted
+
+        return compacted
     from rulekeep.article.cell import run_cell
     from rulekeep.language.run import run as in_words
     from rulekeep.running.predicting import run as scored
@@ -102,8 +116,11 @@ def _runner_of(kind: str) -> Runner:
     return runners[kind]
 
 
-def _environment(spec: Values) -> Values:
+def _environment(planned: Values) -> Values:
     """The machine of a run without a result, as far as it is known before the run."""
+    if planned["kind"] in NO_TORCH:
+        return {}
+    spec = planned["spec"]
     # Here, since only what trains may load torch.
     from rulekeep.running.costs import environment
 

@@ -15,6 +15,7 @@ from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from rulekeep.compaction.resolving import ResolvedCompaction, resolve_compaction
 from rulekeep.language.resolving import ResolvedLanguage, resolve_language
 from rulekeep.printable import counted, pasted
 from rulekeep.records import Record
@@ -42,19 +43,23 @@ from rulekeep.specs import (
     KINDS,
     AnySpec,
     ArticleCell,
+    CompactionSpec,
     LanguageSpec,
     PredictorSpec,
     RunSpec,
     UsageError,
 )
 
-AnyResolved: TypeAlias = Resolved | ResolvedPredictor | ResolvedCell | ResolvedLanguage
+AnyResolved: TypeAlias = (
+    Resolved | ResolvedPredictor | ResolvedCell | ResolvedLanguage | ResolvedCompaction
+)
 # By kind, since a sweep may return a subclass of a spec.
 _RESOLVERS: Mapping[str, Callable[[Any], AnyResolved]] = {
     RunSpec.kind: resolve,
     PredictorSpec.kind: resolve_predictor,
     ArticleCell.kind: resolve_cell,
     LanguageSpec.kind: resolve_language,
+    CompactionSpec.kind: resolve_compaction,
 }
 
 

@@ -1,0 +1,297 @@
+"""Compactors: a history to a shorter history. Ours, a user's function, a command, or saved output.
+
+    compactor = find("mine.py:compact")
+    compactor(messages, budget=2000, count=word_count, state={}, model=None)
+
+A function gets by name what it asks for, and returns messages, or text that counts as one:
+
+    messages    the history in OpenAI's format: role, content, tool_calls, tool_call_id
+    budget      how many tokens are to be left
+    count       a function from a text to its tokens
+    state       a dictionary that lives for one history, all its rounds
+    model       a function from a prompt to what a model writes
+
+A command reads {"messages": …, "budget": …} from its standard input and writes messages, or text.
+No torch.
+"""
+
+import asyncio
+import inspect
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from rulekeep.compaction.history import History, read_rules_file
+from rulekeep.compaction.messages import (
+    CompactionError,
+    Count,
+    Message,
+    as_messages,
+    read_messages,
+    tokens_of,
+    transcript,
+)
+from rulekeep.language.compressions import Known
+from rulekeep.registry import find_function
+from rulekeep.specs import UsageError, choose
+
+LIMIT_SECONDS = 120.0
+ASKED = ("messages", "budget", "count", "state", "model", "prompt")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+_PROMPT = (
+    "Summarize the conversation below so that the work can go on from the summary alone. Keep what "
+    "was decided, what is open, and every instruction of the user."
+)
+Model = Callable[[str], str]
+
+
+def keep_last(messages: list[Message], budget: int, count: Count) -> list[Message]:
+    """The last turns that fit."""
+    return _last(messages, budget, count)
+
+
+def keep_ends(messages: list[Message], budget: int, count: Count) -> list[Message]:
+    """Half the budget from the beginning, half from the end: turns of the middle are cut."""
+    first = _first(messages, budget // 2, count)
+    return [*first, *_last(messages[len(first) :], budget - tokens_of(first, count), count)]
+
+
+def clear_tools(messages: list[Message], budget: int, count: Count) -> list[Message]:
+    """The results of tools are emptied, the oldest first, until the rest fits."""
+    cleared, size = list(messages), tokens_of(messages, count)
+    for at, message in enumerate(messages):
+        if size <= budget:
+            break
+        if message["role"] == "tool":
+            cleared[at] = {**message, "content": "[cleared]"}
+            size += tokens_of([cleared[at]], count) - tokens_of([message], count)
+    return cleared
+
+
+def extract(messages: list[Message], budget: int, count: Count) -> str:
+    """The sentences nearest to the centroid of all, by words (Radev et al. 2004)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    lines = transcript(messages).split("\n")
+    sentences = [part for line in lines for part in _SENTENCE.split(line) if part.strip()]
+    words = TfidfVectorizer(token_pattern=r"\w+").fit_transform(sentences)
+    near = (words @ words.mean(axis=0).T).A1
+    order = sorted(range(len(sentences)), key=lambda at: (-near[at], at))
+    sizes = [count(sentences[at]) for at in order]
+    fitting = sum(size <= budget for size in accumulate(sizes))
+    return "\n".join(sentences[at] for at in sorted(order[:fitting]))
+
+
+def summary(
+    messages: list[Message], budget: int, count: Count, model: Model, prompt: str
+) -> list[Message]:
+    """The system prompt, what a model writes of the rest, and the last turns in half the budget."""
+    system = messages[: _heads(messages)]
+    last = _last(messages[len(system) :], budget // 2, count)
+    rest = messages[len(system) : len(messages) - len(last)]
+    if not rest:
+        return messages
+    words = max(20, (budget - tokens_of([*system, *last], count)) * 3 // 4)
+    text = model(f"{prompt or _PROMPT} Write at most {words} words.\n\n{transcript(rest)}")
+    return [*system, {"role": "user", "content": f"What came before, in short:\n{text}"}, *last]
+
+
+def everything(messages: list[Message]) -> list[Message]:
+    """All of it: the bound of what can be kept."""
+    return messages
+
+
+def nothing(messages: list[Message]) -> list[Message]:
+    """Nothing at all."""
+    del messages
+    return []
+
+
+_OURS: tuple[Callable[..., Any], ...] = (
+    keep_last, keep_ends, clear_tools, extract, summary, everything, nothing,
+)  # fmt: skip
+OURS: Mapping[str, Callable[..., Any]] = {function.__name__: function for function in _OURS}
+SHOWN = {
+    "keep_last": "the last turns", "keep_ends": "both ends", "clear_tools": "tool results cleared",
+    "extract": "central sentences", "summary": "a model's summary",
+    "everything": "everything", "nothing": "nothing",
+}  # fmt: skip
+KNOWN = {name: Known(SHOWN[name], inspect.getdoc(one) or "") for name, one in OURS.items()}
+
+
+class Compactor(NamedTuple):
+    """What shortens a history, and what it asks for by name."""
+
+    name: str
+    function: Callable[..., Any]
+    asked: tuple[str, ...]
+
+    def __call__(self, **shown: Any) -> list[Message]:
+        """The messages that are left.
+
+        Raises:
+            CompactionError: it returned what is no history.
+        """
+        left = self.function(**{key: shown[key] for key in self.asked})
+        if inspect.isawaitable(left):
+            left = asyncio.run(_awaited(left))
+        return as_messages(left)
+
+
+async def _awaited(left: Any) -> Any:
+    return await left
+
+
+def find(name: str) -> Compactor:
+    """A compactor by its name; saved output has none, and is read by whoever runs it.
+
+    Raises:
+        UsageError: there is none, or it asks for something else.
+    """
+    if ".py" in name.rpartition("/")[2] and " " not in name:
+        function = find_function(name, OURS, "compact")
+    elif "/" in name or " " in name:
+        return Compactor(name, _Command(name), ("messages", "budget"))
+    elif name in OURS:
+        function = OURS[name]
+    else:
+        raise UsageError(
+            f"compactor {name!r}: {choose(name, OURS)}, or name file.py:function or ./command"
+        )
+    parameters = inspect.signature(function).parameters
+    for asked, parameter in parameters.items():
+        if asked not in ASKED and parameter.default is parameter.empty:
+            raise UsageError(
+                f"compactor {name}: takes {asked}; a compactor takes {', '.join(ASKED)}"
+            )
+    return Compactor(name, function, tuple(asked for asked in parameters if asked in ASKED))
+
+
+class _Command:
+    """A program that reads a history from its standard input, and writes what is left."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            self._words = shlex.split(name)
+        except ValueError as error:
+            raise UsageError(f"compactor {name}: {error}; close the quote") from None
+
+    def __call__(self, messages: list[Message], budget: int) -> Any:
+        given = json.dumps({"messages": messages, "budget": budget}, ensure_ascii=False)
+        ended = subprocess.run(
+            self._words, input=given.encode(), capture_output=True, check=False,
+            timeout=LIMIT_SECONDS, env={**os.environ, "RULEKEEP_BUDGET": str(budget)},
+        )  # fmt: skip
+        if ended.returncode:
+            lines = ended.stderr.decode(errors="replace").strip().splitlines()
+            last = (lines or ["it said nothing"])[-1]
+            raise CompactionError(f"exit code {ended.returncode}: {last[:200]}")
+        return read_messages(ended.stdout)
+
+
+def _heads(messages: Sequence[Message]) -> int:
+    """How many messages of the system begin a history."""
+    return next((n for n, one in enumerate(messages) if one["role"] != "system"), len(messages))
+
+
+def _starts(messages: Sequence[Message]) -> list[int]:
+    """Where a history can be cut without parting a call from its result."""
+    return [n for n, one in enumerate(messages) if one["role"] != "tool"] + [len(messages)]
+
+
+def _last(messages: list[Message], budget: int, count: Count) -> list[Message]:
+    sizes = [0, *accumulate(tokens_of([one], count) for one in messages)]
+    return next(
+        messages[at:] for at in _starts(messages) if sizes[-1] - sizes[at] <= max(0, budget)
+    )
+
+
+def _first(messages: list[Message], budget: int, count: Count) -> list[Message]:
+    sizes = [0, *accumulate(tokens_of([one], count) for one in messages)]
+    return next(messages[:at] for at in reversed(_starts(messages)) if sizes[at] <= budget)
+
+
+class StandIn:
+    """Stands in for a model that summarizes: `deaf` writes no rule, `copying` each that it reads.
+
+    What a real model keeps lies between them. `prompts` are what it was given: no model can keep
+    what never reached it.
+    """
+
+    def __init__(self, kind: str, sentences: Sequence[str]) -> None:
+        self.kind, self.prompts = kind, list[str]()
+        self._sentences = sentences
+
+    def __call__(self, prompt: str) -> str:
+        """The summary."""
+        self.prompts.append(prompt)
+        if self.kind == "deaf":
+            return "The work on the service went on."
+        kept = [text for text in self._sentences if text in prompt]
+        return "\n".join(f"- {text}" for text in kept) or "Nothing."
+
+
+class Logged:
+    """A user's own model, `call(prompt) -> text`, and the prompts that it was given."""
+
+    def __init__(self, call: Model) -> None:
+        self.prompts, self._call = list[str](), call
+
+    def __call__(self, prompt: str) -> str:
+        """What it writes."""
+        self.prompts.append(prompt)
+        return self._call(prompt)
+
+
+def guarded(guard: str, compactor: Compactor, history: History) -> Callable[..., list[Message]]:
+    """A compactor with something of the history kept from it, or said again after it."""
+    rules = [rule for rule in history.rules if rule.holds]
+    texts = {text for rule in rules for text in rule.texts}
+    file = [rule.texts[0] for rule in rules if rule.place == "file"]
+    said = "\n".join(f"- {rule.texts[0]}" for rule in rules)
+
+    def compact(messages: list[Message], budget: int, count: Count, **shown: Any) -> list[Message]:
+        def shortened(rest: list[Message], budget: int) -> list[Message]:
+            return compactor(messages=rest, budget=max(1, budget), count=count, **shown)
+
+        if guard in ("system", "rules"):
+            kept = _pinned(guard, messages, texts)
+            rest = [one for at, one in enumerate(messages) if at not in kept]
+            pinned = [messages[at] for at in sorted(kept)]
+            heads = _heads(pinned)
+            left = shortened(rest, budget - tokens_of(pinned, count))
+            return [*pinned[:heads], *pinned[heads:], *left]
+        if guard == "ends":
+            first = _first(messages, budget // 10, count)
+            last = _last(messages[len(first) :], budget // 10, count)
+            rest = messages[len(first) : len(messages) - len(last)]
+            return [*first, *shortened(rest, budget - tokens_of([*first, *last], count)), *last]
+        left = shortened(messages, budget)
+        if guard == "reread":
+            return [*left, *read_rules_file(file)]
+        if guard == "restate":
+            return [*left, {"role": "user", "content": f"These rules still hold:\n{said}"}]
+        return left
+
+    return compact
+
+
+def _pinned(guard: str, messages: Sequence[Message], texts: Iterable[str]) -> set[int]:
+    """The messages that are kept: of the system, or those that state a rule, calls with results."""
+    if guard == "system":
+        return {*range(_heads(messages))}
+    kept = {at for at, one in enumerate(messages) if any(text in one["content"] for text in texts)}
+    for at, one in enumerate(messages):
+        ids = {call["id"] for call in one.get("tool_calls") or ()}
+        group = {
+            at,
+            *(n for n in range(at, len(messages)) if messages[n].get("tool_call_id") in ids),
+        }
+        if ids and kept & group:
+            kept |= group
+    return kept

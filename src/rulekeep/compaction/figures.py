@@ -1,0 +1,195 @@
+"""What compaction leaves: shares of rules by round, kind and place, with their intervals.
+
+    survival = cells(records)[place]
+    survival.kept[-1]               # an Estimate of the share of rules left after the last round
+    survival.by_group["limit"][0]   # the same of one kind, after the first
+
+Histories are the unit: a bootstrap draws them anew, with all their rules. Where each has one rule,
+the interval is exact (Clopper and Pearson). A call that failed has kept nothing. No torch.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from rulekeep.analysis.summary import exact_share
+from rulekeep.compaction.history import FACTS, HOLDING
+from rulekeep.compaction.verdicts import KEPT
+from rulekeep.language.intervals import Estimate, interval, resampled
+from rulekeep.records import Record
+from rulekeep.records.record import Kept, Round, name
+from rulekeep.specs import CompactionSpec
+
+
+class Place(NamedTuple):
+    """What a cell was asked for; `rest` tells apart what is called alike."""
+
+    compactor: str
+    model: str
+    budget: float
+    guard: str
+    style: str
+    tokens: int
+    control: str
+    rest: str
+
+
+@dataclass(frozen=True)
+class Survival:
+    """One cell, a value a round: what is left of rules that hold, and what it cost.
+
+    `kept` is the share of them that stands word for word or in other words, `misled` the share of
+    withdrawn and quoted rules that stand as if they held, and `facts` that of the task's facts.
+    `reached` is the share of rules that a summarizing model was given; None where none was asked.
+    `left` is what is left for each token of the budget, `unpaired` the share of histories with a
+    call or result alone, `failed` that of histories in which the compactor has failed. `floor` is
+    `kept` where no rule was stated, if that was run.
+    """
+
+    kept: Sequence[Estimate]
+    by_group: Mapping[str, Sequence[Estimate]]
+    by_place: Mapping[str, Sequence[Estimate]]
+    by_family: Mapping[str, Sequence[float]]
+    verdicts: Mapping[str, Sequence[float]]
+    misled: Sequence[Estimate]
+    reached: Sequence[float] | None
+    facts: Sequence[float]
+    left: Sequence[float]
+    own: Sequence[float]
+    unpaired: Sequence[float]
+    longer: Sequence[float]
+    failed: Sequence[float]
+    seconds: Sequence[float]
+    histories: int
+    rules: int
+    floor: Sequence[Estimate] | None = None
+
+    def falls(self, line: float) -> dict[str, int]:
+        """The first round after which each kind is below a line; kinds that never are left out."""
+        below = {
+            group: [number for number, of in enumerate(every, 1) if of.mean < line]
+            for group, every in self.by_group.items()
+        }
+        return {group: rounds[0] for group, rounds in below.items() if rounds}
+
+
+def is_compaction(record: Record) -> bool:
+    """Whether a record is of compaction."""
+    return record.spec.kind == CompactionSpec.kind
+
+
+def cells(records: Iterable[Record]) -> dict[Place, Survival]:
+    """Each cell with rules; beside it the floor, of the cell that differs in its control alone."""
+    found = {
+        place_of(record): survival(record)
+        for record in sorted(records, key=lambda record: record.id)
+        if is_compaction(record) and record.rules
+    }
+    floors = {at: of for at, of in found.items() if at.control == "no_rules"}
+    every = {}
+    for at, of in sorted(found.items()):
+        bare = floors.get(at._replace(control="no_rules"))
+        if at.control == "none":
+            every[at] = Survival(**{**vars(of), "floor": bare.kept if bare else None})
+    return every or floors
+
+
+def place_of(record: Record) -> Place:
+    """What a record was asked for."""
+    rest = record.spec.rest
+    digests = [
+        f"{key} {record.versions[key]}" for key in ("chat", "count") if key in record.versions
+    ]
+    return Place(
+        compactor=name(rest.get("compactor"), "?"),
+        model=name(rest.get("model"), ""),
+        budget=float(str(rest.get("budget", 1))),
+        guard=name(rest.get("guard"), "none"),
+        style="own" if rest.get("chat") else name(rest.get("style"), "?"),
+        tokens=record.spec.context,
+        control=name(rest.get("control"), "none"),
+        rest=", ".join([f"seed {record.spec.seed}", *digests]),
+    )
+
+
+def survival(record: Record) -> Survival:
+    """The figures of one record."""
+    holding = [row for row in record.rules if row.place in HOLDING]
+    others = [row for row in record.rules if row.place not in HOLDING]
+    by_round = defaultdict[int, list[Round]](list)
+    for one in record.rounds:
+        by_round[one.round].append(one)
+    rounds = [by_round[number] for number in sorted(by_round)]
+
+    def mean(of: Callable[[Round], float]) -> list[float]:
+        return [float(np.mean([of(one) for one in every])) for every in rounds]
+
+    verdicts = sorted({verdict for row in holding for verdict in row.verdicts})
+    return Survival(
+        kept=_over_rounds(holding, is_kept),
+        by_group=_by(holding, lambda row: row.group),
+        by_place=_by(holding, lambda row: row.place),
+        by_family={
+            family: [one.mean for one in every]
+            for family, every in _by(holding, lambda row: row.family).items()
+        },
+        verdicts={
+            verdict: [one.mean for one in _over_rounds(holding, verdict.__eq__)]
+            for verdict in verdicts
+        },
+        misled=_over_rounds(others, lambda said: said in ("stale", "promoted")),
+        reached=[*np.mean([row.reached for row in holding], axis=0).tolist()]
+        if holding[0].reached
+        else None,
+        facts=mean(lambda one: one.facts / FACTS),
+        left=mean(lambda one: one.left / one.budget),
+        own=mean(lambda one: one.own),
+        unpaired=mean(lambda one: one.unpaired > 0),
+        longer=mean(lambda one: one.left > one.before),
+        failed=mean(lambda one: bool(one.failure)),
+        seconds=mean(lambda one: one.seconds),
+        histories=len({row.history for row in record.rules}),
+        rules=len(holding),
+    )
+
+
+def is_kept(verdict: str) -> bool:
+    """Whether a rule stands."""
+    return verdict in KEPT
+
+
+def _by(rows: Sequence[Kept], key: Callable[[Kept], str]) -> dict[str, list[Estimate]]:
+    every = defaultdict[str, list[Kept]](list)
+    for row in rows:
+        every[key(row)].append(row)
+    return {named: _over_rounds(of, is_kept) for named, of in sorted(every.items())}
+
+
+def _over_rounds(rows: Sequence[Kept], right: Callable[[str], bool]) -> list[Estimate]:
+    """The share of rows whose verdict is right, after each round."""
+    return [
+        share_of([(row.history, float(right(row.verdicts[at]))) for row in rows])
+        for at in range(len(rows[0].verdicts))
+    ]
+
+
+def share_of(values: Sequence[tuple[int, float]]) -> Estimate:
+    """The mean over histories of their means, with its interval; each value has its history."""
+    by_history = defaultdict[int, list[float]](list)
+    for history, value in values:
+        by_history[history].append(value)
+    shares = np.array([np.mean(of) for of in by_history.values()])
+    if len(values) == len(by_history):
+        right = float(shares.sum())
+        return Estimate(float(shares.mean()), *exact_share(right, len(shares)))
+    return clustered(shares)
+
+
+def clustered(shares: Float[np.ndarray, " histories"], least: float = 0.0) -> Estimate:
+    """The mean of one share a history, of several rules each, with a bootstrap interval."""
+    drawn = resampled(len(shares))
+    return interval(np.repeat(shares[None], len(drawn), 0), drawn, least)

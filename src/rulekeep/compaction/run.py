@@ -1,0 +1,206 @@
+"""One cell of compaction, one record: histories, each shortened and gone on with, round by round.
+
+    for history in histories:
+        for round in rounds:
+            shorten to the budget ─ look for each rule and fact ─ add the chat that comes next
+
+A call that fails, hangs or returns no history ends its history: its rules count as failed from that
+round on, and the others go on. A run that is stopped goes on after the last history it has saved.
+"""
+
+import copy
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rulekeep.compaction.compactors import LIMIT_SECONDS, Logged, StandIn, guarded
+from rulekeep.compaction.history import History, made
+from rulekeep.compaction.messages import (
+    CompactionError,
+    Message,
+    as_messages,
+    read_messages,
+    text_of,
+    tokens_of,
+    unpaired,
+)
+from rulekeep.compaction.resolving import ResolvedCompaction
+from rulekeep.compaction.verdicts import Standing, facts_kept, standing
+from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
+from rulekeep.registry import failure_line, find_function
+from rulekeep.specs.compaction import STAND_INS
+
+CHECKPOINT_SECONDS = 20.0
+_TOKENS_OF_A_SUMMARY = 1024
+
+
+def run(
+    resolved: ResolvedCompaction,
+    folder: RunFolder,
+    progress: Callable[[int], None],
+    log: Callable[[int, Mapping[str, float]], None],
+) -> Values:
+    """Shortens every history of a cell, from its checkpoint if there is one."""
+    del log
+    began, saved = time.perf_counter(), time.monotonic()
+    known = _load(folder.checkpoint)
+    for number in range(known["done"], resolved.spec.histories):
+        rules, rounds = shortened(resolved, number)
+        known["rules"] += rules
+        known["rounds"] += rounds
+        known["done"] = number + 1
+        progress(number + 1)
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            write_bytes(folder.checkpoint, text_bytes(json.dumps(known)))
+            saved = time.monotonic()
+    return {
+        "status": "done",
+        "reason": None,
+        "spec": resolved.spec.as_recorded,
+        "source": resolved.source,
+        "history": [],
+        "evaluations": [],
+        "rules": known["rules"],
+        "rounds": known["rounds"],
+        "costs": {"seconds": known["seconds"] + time.perf_counter() - began},
+        "environment": {},
+        "notes": [],
+    }
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """What was done before a stop; nothing where that cannot be read."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    return {"rules": [], "rounds": [], "done": 0, "seconds": 0.0, **found}
+
+
+def shortened(
+    resolved: ResolvedCompaction, number: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A row for each rule of a history, and one for each round."""
+    spec, count = resolved.spec, resolved.count
+    history = made(resolved.families, spec, number, count, resolved.recorded)
+    model, state = _model(resolved, history), dict[str, Any]()
+    messages, budget = history.messages, int(spec.budget * tokens_of(history.messages, count))
+    known = {text_of(message) for message in messages}
+    rows: list[dict[str, Any]] = [
+        {
+            "history": number, "family": rule.family, "place": rule.place, "option": rule.option,
+            "group": resolved.families[rule.family].group, "verdicts": [], "roles": [],
+            "lines": [], "reached": [],
+        }
+        for rule in history.rules
+    ]  # fmt: skip
+    rounds, failure = [], ""
+    for at in range(spec.rounds):
+        given, began = copy.deepcopy(messages), time.perf_counter()
+        left = list[Message]()
+        read = len(model.prompts) if model else 0
+        if not failure:
+            try:
+                with _at_most(LIMIT_SECONDS):
+                    left = _left(resolved, history, number, at, given, budget, state, model)
+            except Exception as error:  # Whatever it is, it counts for this history.
+                failure = failure_line(error)
+        seconds = time.perf_counter() - began
+        prompts = model.prompts[read:] if model else []
+        for row, rule in zip(rows, history.rules, strict=True):
+            found = Standing("failed") if failure else standing(
+                rule, resolved.families[rule.family], left
+            )  # fmt: skip
+            row["verdicts"].append(found.verdict)
+            row["roles"].append(found.role)
+            row["lines"].append("" if found.verdict == "verbatim" else found.line)
+            row["reached"] += [_stands(rule.texts, prompts)] if model else []
+        own = [one for one in left if text_of(one) not in known]
+        rounds.append(
+            {
+                "history": number, "round": at + 1, "before": tokens_of(messages, count),
+                "budget": budget, "left": tokens_of(left, count), "own": tokens_of(own, count),
+                "facts": facts_kept(history.facts, left), "unpaired": unpaired(left),
+                "changed": given != messages, "seconds": round(seconds, 4), "failure": failure,
+            }
+        )  # fmt: skip
+        messages = [*left, *history.fresh[at]]
+        known |= {text_of(message) for message in messages}
+    return rows, rounds
+
+
+def _stands(texts: Any, prompts: list[str]) -> bool:
+    return any(text in prompt for prompt in prompts for text in texts)
+
+
+def _model(resolved: ResolvedCompaction, history: History) -> StandIn | Logged | None:
+    """What a compactor asks as its model: a stand-in, a user's function, or a model of a folder."""
+    name = resolved.spec.model
+    if not name:
+        return None
+    if name in STAND_INS:
+        told = [text for rule in history.rules if rule.holds for text in rule.texts]
+        return StandIn(name, [*told, *(fact.text for fact in history.facts)])
+    if ".py" in name:
+        return Logged(find_function(name, STAND_INS, "call"))
+    return Logged(_loaded(name))
+
+
+@cache
+def _loaded(folder: str) -> Callable[[str], str]:
+    """A model of a folder, as a function from a prompt to what it writes."""
+    from rulekeep.language.chat import Message as Turn
+    from rulekeep.language.models import load_model
+
+    model = load_model(folder, "cpu", "float32")
+    return lambda prompt: model.written([Turn("user", prompt)], _TOKENS_OF_A_SUMMARY)
+
+
+def _left(
+    resolved: ResolvedCompaction, history: History, number: int, at: int,
+    messages: list[Message], budget: int, state: dict[str, Any], model: Any,
+) -> list[Message]:  # fmt: skip
+    """What is left after one compaction.
+
+    Raises:
+        CompactionError: it is no history.
+    """
+    spec = resolved.spec
+    if resolved.compactor is None:
+        assert spec.saved is not None
+        file = saved_file(spec.saved, number, at)
+        if not file.exists():
+            raise CompactionError(f"{file.name}: is not there")
+        return as_messages(read_messages(file.read_bytes()))
+    prompt = Path(spec.summary_prompt).read_text("utf-8") if spec.summary_prompt else ""
+    compact = guarded(spec.guard, resolved.compactor, history)
+    return compact(
+        messages=messages, budget=budget, count=resolved.count, state=state, model=model,
+        prompt=prompt,
+    )  # fmt: skip
+
+
+def saved_file(folder: Path, number: int, at: int) -> Path:
+    """The file of a history and a round, of what goes to a product and of what it left."""
+    return folder / f"history-{number:04}.round-{at + 1}.json"
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """End what takes longer, as far as Python can."""
+
+    def end(*_: Any) -> None:
+        raise CompactionError(f"took over {seconds:g} s; make it end")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,85 @@
+"""Rules in a history that a compactor shortens, round after round."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from rulekeep.specs.base import Spec, each_once
+
+Style: TypeAlias = Literal["chat", "agent", "code"]
+Guard: TypeAlias = Literal["none", "system", "reread", "ends", "restate", "rules"]
+STYLES: tuple[Style, ...] = ("chat", "agent", "code")
+# The cheapest first; the last two are told which messages state rules.
+GUARDS: tuple[Guard, ...] = ("none", "system", "reread", "ends", "restate", "rules")
+# A stand-in for a model: it writes nothing of what it reads, or every rule and fact.
+STAND_INS = ("deaf", "copying")
+
+
+class CompactionSpec(Spec):
+    """One cell: the same histories through one compactor, with one budget and one guard."""
+
+    kind: ClassVar[str] = "compaction"
+    # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
+    version: ClassVar[int] = 1
+
+    compactor: str = Field(description="A name, file.py:function, a command, or saved:FOLDER.")
+    budget: float = Field(default=0.25, gt=0, le=1, description="Share of the tokens to be left.")
+    rounds: int = Field(default=5, ge=1, le=50, description="Compactions, with chat after each.")
+    guard: Guard = "none"
+    # What writes for compactors that ask for a model.
+    model: str = ""
+    summary_prompt: str = Field(default="", description="File of what the model is asked.")
+    style: Style = "agent"
+    control: Literal["none", "no_rules"] = "none"
+    tokens: int = Field(default=8000, ge=1000, le=2**20, description="Of a history, at first.")
+    histories: int = Field(default=20, ge=1, le=10**5)
+    rules: str = Field(default="", description="TOML file of families; empty for the shipped ones.")
+    chat: str = Field(default="", description="JSON Lines file of histories; made if empty.")
+    count: str = Field(default="", description="file.py:function from a text to its tokens.")
+    seed: int = Field(default=1, ge=0, lt=2**63)
+
+    @field_validator("compactor")
+    @classmethod
+    def _named(cls, text: str) -> str:
+        (text,) = each_once("compactor", (text.strip(),))
+        if not text:
+            raise ValueError("compactor: is empty; name one")
+        return text
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.summary_prompt and self.compactor != "summary":
+            raise ValueError("summary_prompt: is for the compactor summary; leave it out")
+        return self
+
+    @property
+    def saved(self) -> Path | None:
+        """The folder of a product's output; None where a compactor is called."""
+        place = self.compactor.removeprefix("saved:")
+        return Path(place) if place != self.compactor else None
+
+    @property
+    def as_recorded(self) -> dict[str, Any]:
+        """The cell as records keep it, named as in `RunSpec`; its tokens are the context."""
+        place, _, function = self.compactor.rpartition("/")
+        named = {"task": self.kind, "mixer": function if place else self.compactor}
+        return {**self.model_dump(mode="json"), **named, "context": self.tokens}
+
+    @property
+    def label(self) -> str:
+        """What to call it while it runs."""
+        extra = "".join(
+            f", {text}"
+            for text, usual in (
+                (self.guard, "none"), (self.control, "none"), (self.model, ""),
+            )
+            if text != usual
+        )  # fmt: skip
+        name = Path(self.compactor).name
+        return f"{name}@{self.budget:g}, {self.style}, {self.tokens:,} tokens{extra}"
+
+    @property
+    def steps(self) -> int:
+        """Histories: what its progress counts."""
+        return self.histories
