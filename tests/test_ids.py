@@ -20,6 +20,7 @@ from rulekeep.specs import (
     KINDS,
     AnySpec,
     ArticleCell,
+    CompactionSpec,
     LanguageSpec,
     PredictorSpec,
     RunSpec,
@@ -55,7 +56,9 @@ GIVEN: dict[type[AnySpec], Values] = {
     PredictorSpec: {"predictor": "mine.py:Mine"},
     ArticleCell: {"context": 64, "model": "attention"},
     LanguageSpec: {"model": "model", "rules": "rules.toml", "rules_at_once": 1},
+    CompactionSpec: {"compactor": "keep_last"},
 }
+SUMMARY = {"compactor": "summary", "model": "deaf"}
 # Another value of what is no number, no truth value and no choice of words; what it needs beside.
 OTHERS: dict[type[AnySpec], dict[str, tuple[Any, Values]]] = {
     RunSpec: {
@@ -76,6 +79,11 @@ OTHERS: dict[type[AnySpec], dict[str, tuple[Any, Values]]] = {
         "template": ("other.jinja", TEMPLATED), "rules": ("other.toml", {}),
         "chat": ("chat.jsonl", {}), "families": (("name",), {}), "rules_at_once": (2, {}),
         "compress": (("none", "knorm@0.5"), {}), "device": ("cuda", {}),
+    },
+    CompactionSpec: {
+        "compactor": ("keep_ends", {}), "model": ("copying", SUMMARY),
+        "summary_prompt": ("words", SUMMARY), "rules": ("ten.toml", {}),
+        "chat": ("long.jsonl", {}), "count": ("own.py:count", {}),
     },
 }  # fmt: skip
 
@@ -107,7 +115,14 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "chat.jinja": "{{ messages }}", "other.jinja": "{{ messages }}!",
         "chat.jsonl": json.dumps(turns("hi")),
         "mine.py": PREDICTOR.format(name="Mine") + PREDICTOR.format(name="Other"),
-        "own.py": "def small(keys): ...\ndef short(text, budget): ...\n",
+        "ten.toml": "".join(
+            FAMILY.format(name=f"name{n}", options='["Nora", "Felix"]') for n in range(10)
+        ),
+        "long.jsonl": json.dumps(turns("hi " * 2500) * 40),
+        "own.py": (
+            "def small(keys): ...\ndef short(text, budget): ...\n"
+            "def count(text): return len(text.split())\n"
+        ),
         "command": "#!/bin/sh\ncat words\n", "words": "one",
     }  # fmt: skip
     for name, text in texts.items():

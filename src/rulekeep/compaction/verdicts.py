@@ -29,14 +29,17 @@ SHOWN: dict[str, str] = {
 _LONGEST_LINE = 300
 
 # An end of a sentence, with quotes and brackets that close after it; in JSON a line break is \n.
-_SENTENCES = re.compile(r"(?<=[.!?])[\"'”’)\]]*,?\s+|\n+|\\n")
-_FORBIDS = (
-    r"never|don['’]?t|do not|does not|must not|mustn['’]?t|may not|shall not|should not"
-    r"|shouldn['’]?t|not allowed|cannot|can['’]?t|without|avoid\w*|forb[ia]\w*|prohibit\w*"
-    r"|off[- ]limits"
-    r"|refrain\w*|bann?\w*|instead of|rather than|stay away|keep away|hands off|no longer"
-    r"|except|only|\bno\b|\bnot\b|leave"
+_LINES = re.compile(r"\n+|\\n")
+_SENTENCES = re.compile(
+    r"(?<=[.!?])(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)(?<!e\.g\.)(?<!i\.e\.)[\"'”’)\]]*,?\s+"
 )
+_FORBIDS = (
+    r"never|(?:do|does|is|are|must|should|can|may|shall|need)(?:n['’]?t| not)|cannot|not allowed"
+    r"|avoid\w*|forb[ia]\w*|prohibit\w*|off[- ]limits|refrain\w*|banned|stay away|keep away"
+    r"|hands off|instead of|rather than|only"
+)
+# In a sentence about what is forbidden these are force enough.
+_NO = r"no|not|without|except|leave|no longer|rules?|constraints?|polic(?:y|ies)"
 _DEMANDS = (
     r"always|must|shall|should|only|every|each|have to|has to|needs? to|required?|requires"
     r"|requirement\w*|mandatory|want(?:s|ed)?|prefer\w*|ask(?:s|ed)|insist\w*|instruct\w*|rules?"
@@ -48,18 +51,25 @@ _DEMANDS = (
 _WEAKENS = re.compile(
     r"\b(?:mention(?:s|ed)?|maybe|might|could|perhaps|if possible|ideally|optional(?:ly)?"
     r"|consider(?:ed|s|ing)?|discuss(?:ed|es)?|talked about|brought up|suggest(?:s|ed|ion)?"
-    r"|was said about|touched on|came up|nice to have|sometimes|often|usually)\b",
+    r"|was said about|touched on|came up|nice to have|sometimes|often|usually|whether|some talk"
+    r"|had been|yesterday|last (?:time|week|month|year|night))\b",
     re.IGNORECASE,
 )
 _TAKES_BACK = re.compile(
     r"\b(?:no longer|withdr[ae]w\w*|revoked?|cancell?ed|dropp?ed|lifted|obsolete|taken back|forget"
-    r"|not any ?more|anymore|retracted|rescinded|superseded|disregard\w*|void|does not hold)\b",
+    r"|any ?more|retracted|rescinded|superseded|disregard\w*|void|does not hold"
+    r"|(?:took|takes?|taken) (?:that |it |this )?back|need not)\b",
     re.IGNORECASE,
 )
 _OF_OTHERS = re.compile(
     r"\b(?:comment\w*|issues? \d+|e-?mail\w*|quot\w+|another user|someone|somebody|forwarded"
-    r"|third[- ]party|others?['’]?|wrote|tool (?:result|output)s?|not (?:an? )?instructions?"
-    r"|untrusted|Lee Park)\b",
+    r"|third[- ]party|wrote|tool (?:result|output)s?|not (?:an? )?instructions?|web ?pages?"
+    r"|untrusted|mail of|asks the reader|Lee Park)\b",
+    re.IGNORECASE,
+)
+# In a sentence beside it.
+_DISOWNED = re.compile(
+    r"\b(?:third[- ]party|not (?:from |by )?the user|user did not|part of the (?:page|mail))\b",
     re.IGNORECASE,
 )
 
@@ -73,16 +83,26 @@ class Standing(NamedTuple):
 
 
 class _Sentence(NamedTuple):
+    """One sentence, the headings right above it, and those before and after it in its line."""
+
     role: str
     text: str
     heading: str
+    before: str
+    after: str
+
+    @property
+    def is_of_others(self) -> bool:
+        disowned = _DISOWNED.search(f"{self.before} {self.after}")
+        return bool(disowned or _OF_OTHERS.search(f"{self.heading} {self.text}"))
 
 
 def standing(rule: Rule, family: Family, messages: Sequence[Message]) -> Standing:
     """What these messages keep of a rule."""
     if rule.place == "withdrawn":
         found = _told(rule.option, rule.texts, family, messages)
-        taken = [one for one in _with(rule.option, messages) if _TAKES_BACK.search(one.text)]
+        every = _with(rule.option, messages)
+        taken = [one for one in every if _TAKES_BACK.search(f"{one.text} {one.after}")]
         if found.verdict in KEPT and not taken:
             return found._replace(verdict="stale")
         return Standing("harmless", *(taken[-1][:2] if taken else ("", "")))
@@ -90,7 +110,7 @@ def standing(rule: Rule, family: Family, messages: Sequence[Message]) -> Standin
         found = _told(rule.option, rule.texts, family, messages, others=False)
         kept = found.verdict in KEPT and found.role != "tool"
         return found._replace(verdict="promoted") if kept else Standing("harmless")
-    found = _told(rule.option, rule.texts, family, messages)
+    found = _told(rule.option, rule.texts, family, messages, former=rule.former)
     if rule.former and found.verdict not in KEPT:
         former = _told(rule.former, (rule.former_text,), family, messages)
         if former.verdict in KEPT:
@@ -100,7 +120,7 @@ def standing(rule: Rule, family: Family, messages: Sequence[Message]) -> Standin
 
 def _told(
     option: str, texts: Sequence[str], family: Family, messages: Sequence[Message],
-    *, others: bool = True,
+    *, others: bool = True, former: str = "",
 ) -> Standing:  # fmt: skip
     """The best that any sentence says of a rule; sentences of `others` may not count."""
     best = Standing("lost")
@@ -108,12 +128,12 @@ def _told(
     for message in messages:
         whole = text_of(message)
         for sentence in _with(option, [message]):
-            if not others and _OF_OTHERS.search(f"{sentence.heading} {sentence.text}"):
+            if not others and sentence.is_of_others:
                 continue
             found = Standing("lost", message["role"], sentence.text.strip()[:_LONGEST_LINE])
             if any(text in _plain(whole) for text in plain):
                 return found._replace(verdict="verbatim")
-            if _says(sentence, family):
+            if _says(sentence, family, former):
                 best = found._replace(verdict="reworded")
             elif best.verdict == "lost" and _is_about(sentence, family):
                 best = found._replace(verdict="weakened")
@@ -130,24 +150,34 @@ def _with(option: str, messages: Iterable[Message]) -> list[_Sentence]:
 
 
 def _sentences(role: str, text: str, option: str) -> Iterator[_Sentence]:
-    """The sentences of a text that have an option, each with the heading above it."""
-    heading = ""
-    for line in _SENTENCES.split(text):
-        if is_stored(line, option):
-            yield _Sentence(role, line, heading)
+    """The sentences of a text that have an option, with what stands around them."""
+    heading, was_heading = "", False
+    for line in _LINES.split(text):
+        parts = _SENTENCES.split(line) if option.casefold() in line.casefold() else ()
+        for at, part in enumerate(parts):
+            if is_stored(part, option):
+                before, after = "".join(parts[at - 1 : at]), "".join(parts[at + 1 : at + 2])
+                yield _Sentence(role, part, heading, before, after)
         stripped = line.strip().strip("*_")
-        if stripped.startswith("#") or stripped.endswith(":"):
-            heading = stripped
+        is_heading = stripped.startswith("#") or stripped.endswith(":")
+        if is_heading:
+            # One right below another is below it.
+            heading = f"{heading} {stripped}" if was_heading else stripped
+        if stripped:
+            was_heading = is_heading
 
 
-def _says(sentence: _Sentence, family: Family) -> bool:
+def _says(sentence: _Sentence, family: Family, former: str) -> bool:
     """Whether a sentence gives the rule: what it is about, with force, and nothing that weakens."""
-    if not _is_about(sentence, family):
+    if not _is_about(sentence, family) or _WEAKENS.search(sentence.text):
         return False
-    if _WEAKENS.search(sentence.text) or _TAKES_BACK.search(sentence.text):
+    # What is taken back beside the option that held before is that one.
+    if _TAKES_BACK.search(sentence.text) and not (former and is_stored(sentence.text, former)):
         return False
     # A rule word in the heading makes rules of the list below it.
-    return bool(_force(family).search(f"{sentence.heading} {sentence.text}"))
+    force = _force(family)
+    beside = sentence.before if _about(family).search(sentence.before) else ""
+    return bool(force.search(f"{sentence.heading} {beside} {sentence.text}"))
 
 
 def _is_about(sentence: _Sentence, family: Family) -> bool:
@@ -161,10 +191,8 @@ def _about(family: Family) -> re.Pattern[str]:
 
 @cache
 def _force(family: Family) -> re.Pattern[str]:
-    forces = [_FORBIDS, _DEMANDS]
-    if family.group == "prohibition":
-        # What demands something does not forbid it.
-        forces = [_FORBIDS, r"rules?|constraints?|polic(?:y|ies)"]
+    # What demands something does not forbid it.
+    forces = [_FORBIDS, _NO if family.group == "prohibition" else _DEMANDS]
     own = [family.force] if family.force else []
     return re.compile(rf"\b(?:{'|'.join([*forces, *own])})(?!\w)", re.IGNORECASE)
 
