@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
 
-from rulekeep.analysis.summary import LEVEL
+from rulekeep.analysis.summary import LEVEL, Interval
 from rulekeep.commands.options import Flag, Rates, Seed, Texts, Whole, Workers, run_folder
 from rulekeep.commands.runs import carry_out
 from rulekeep.compaction.compactors import find
@@ -20,7 +20,6 @@ from rulekeep.compaction.resolving import resolve_compaction
 from rulekeep.compaction.run import saved_file
 from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.executors import LocalExecutor
-from rulekeep.language.intervals import Estimate
 from rulekeep.records.store import results, write_text
 from rulekeep.reporting.compaction import label
 from rulekeep.specs import CompactionSpec, UsageError
@@ -187,7 +186,7 @@ def _below(found: Mapping[Place, Survival], line: Mapping[str, float], confident
     return bool(lines)
 
 
-def _share(of: Survival, kind: str) -> Estimate:
+def _share(of: Survival, kind: str) -> Interval:
     if kind and kind not in of.by_group:
         raise UsageError(f"--fail-below {kind}: choose from {', '.join(of.by_group)}")
     return of.by_group[kind][-1] if kind else of.kept[-1]

@@ -1,7 +1,7 @@
 """What compaction leaves: shares of rules by round, kind and place, with their intervals.
 
     survival = cells(records)[place]
-    survival.kept[-1]               # an Estimate of the share of rules left after the last round
+    survival.kept[-1]               # an Interval of the share of rules left after the last round
     survival.by_group["limit"][0]   # the same of one kind, after the first
 
 Histories are the unit: a bootstrap draws them anew, with all their rules. Where each has one rule,
@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from rulekeep.analysis.summary import exact_share
+from rulekeep.analysis.summary import Interval, exact_share
 from rulekeep.compaction.history import FACTS, HOLDING
 from rulekeep.compaction.verdicts import KEPT
-from rulekeep.language.intervals import Estimate, interval, resampled
+from rulekeep.language.intervals import interval, resampled
 from rulekeep.records import Record
 from rulekeep.records.record import Kept, Round, name
 from rulekeep.specs import CompactionSpec
@@ -50,12 +50,12 @@ class Survival:
     `kept` where no rule was stated, if that was run.
     """
 
-    kept: Sequence[Estimate]
-    by_group: Mapping[str, Sequence[Estimate]]
-    by_place: Mapping[str, Sequence[Estimate]]
+    kept: Sequence[Interval]
+    by_group: Mapping[str, Sequence[Interval]]
+    by_place: Mapping[str, Sequence[Interval]]
     by_family: Mapping[str, Sequence[float]]
     verdicts: Mapping[str, Sequence[float]]
-    misled: Sequence[Estimate]
+    misled: Sequence[Interval]
     reached: Sequence[float] | None
     facts: Sequence[float]
     left: Sequence[float]
@@ -66,7 +66,7 @@ class Survival:
     seconds: Sequence[float]
     histories: int
     rules: int
-    floor: Sequence[Estimate] | None = None
+    floor: Sequence[Interval] | None = None
 
     def falls(self, line: float) -> dict[str, int]:
         """The first round after which each kind is below a line; kinds that never are left out."""
@@ -162,14 +162,14 @@ def is_kept(verdict: str) -> bool:
     return verdict in KEPT
 
 
-def _by(rows: Sequence[Kept], key: Callable[[Kept], str]) -> dict[str, list[Estimate]]:
+def _by(rows: Sequence[Kept], key: Callable[[Kept], str]) -> dict[str, list[Interval]]:
     every = defaultdict[str, list[Kept]](list)
     for row in rows:
         every[key(row)].append(row)
     return {named: _over_rounds(of, is_kept) for named, of in sorted(every.items())}
 
 
-def _over_rounds(rows: Sequence[Kept], right: Callable[[str], bool]) -> list[Estimate]:
+def _over_rounds(rows: Sequence[Kept], right: Callable[[str], bool]) -> list[Interval]:
     """The share of rows whose verdict is right, after each round."""
     return [
         share_of([(row.history, float(right(row.verdicts[at]))) for row in rows])
@@ -177,7 +177,7 @@ def _over_rounds(rows: Sequence[Kept], right: Callable[[str], bool]) -> list[Est
     ]
 
 
-def share_of(values: Sequence[tuple[int, float]]) -> Estimate:
+def share_of(values: Sequence[tuple[int, float]]) -> Interval:
     """The mean over histories of their means, with its interval; each value has its history."""
     by_history = defaultdict[int, list[float]](list)
     for history, value in values:
@@ -185,11 +185,11 @@ def share_of(values: Sequence[tuple[int, float]]) -> Estimate:
     shares = np.array([np.mean(of) for of in by_history.values()])
     if len(values) == len(by_history):
         right = float(shares.sum())
-        return Estimate(float(shares.mean()), *exact_share(right, len(shares)))
+        return Interval(float(shares.mean()), *exact_share(right, len(shares)))
     return clustered(shares)
 
 
-def clustered(shares: Float[np.ndarray, " histories"], least: float = 0.0) -> Estimate:
+def clustered(shares: Float[np.ndarray, " histories"], least: float = 0.0) -> Interval:
     """The mean of one share a history, of several rules each, with a bootstrap interval."""
     drawn = resampled(len(shares))
     return interval(np.repeat(shares[None], len(drawn), 0), drawn, least)

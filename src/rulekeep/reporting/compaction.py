@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from rulekeep.analysis.charts import Chart, Panel, Point, Series, styles
+from rulekeep.analysis.summary import Interval
 from rulekeep.compaction.compactors import SHOWN
 from rulekeep.compaction.figures import Place, Survival
 from rulekeep.compaction.verdicts import SHOWN as VERDICTS
-from rulekeep.language.intervals import Estimate
 from rulekeep.records import Record
 from rulekeep.reporting.tables import Cell, Table, number_cell
 
@@ -111,7 +111,7 @@ def _parts(which: str, found: Cells) -> Table:
     return Table.of(which, title, "Share left after the first round and after the last.", rows)
 
 
-def _first_last(every: Sequence[Estimate]) -> Cell:
+def _first_last(every: Sequence[Interval]) -> Cell:
     if len(every) == 1:
         return number_cell(every[0].mean, 2)
     return Cell(f"{every[0].mean:.2f} → {every[-1].mean:.2f}", every[-1].mean)
@@ -158,8 +158,8 @@ def _lines(records: Sequence[Record]) -> Table:
     return Table.of("lines", "What verdicts rest on", f"The first {_MOST_LINES}.", texts)
 
 
-def _interval(of: Estimate) -> Cell:
-    return Cell(f"{of.mean:.2f} ({of.low:.2f} to {of.high:.2f})", of.mean)
+def _interval(of: Interval) -> Cell:
+    return Cell(of.text(".2f"), of.mean)
 
 
 def charts(found: Cells) -> list[Chart]:
