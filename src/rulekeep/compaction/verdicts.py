@@ -7,10 +7,11 @@ force of a rule. Without the force it is weakened. A heading above a list may gi
 others are attributed where their sentence says whose they are. No model, no torch.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rulekeep.compaction.history import Fact, Rule
 from rulekeep.compaction.messages import Message, text_of
@@ -30,6 +31,12 @@ _LONGEST_LINE = 300
 
 # An end of a sentence, with quotes and brackets that close after it; in JSON a line break is \n.
 _LINES = re.compile(r"\n+|\\n")
+_ITEM = re.compile(r"[-*•]|\d+[.)]|\(\d+\)")
+# A heading without a colon.
+_OPENS = re.compile(
+    r"(?=.*\b(?:rules?|instructions?|constraints?|preferences?|requirements?)\b)[^.:;,]{1,60}[.:]?",
+    re.IGNORECASE,
+)
 _SENTENCES = re.compile(
     r"(?<=[.!?])(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)(?<!e\.g\.)(?<!i\.e\.)[\"'”’)\]]*,?\s+"
 )
@@ -41,30 +48,32 @@ _FORBIDS = (
 # In a sentence about what is forbidden these are force enough.
 _NO = r"no|not|without|except|leave|no longer|rules?|constraints?|polic(?:y|ies)"
 _DEMANDS = (
-    r"always|must|shall|should|only|every|each|have to|has to|needs? to|required?|requires"
+    r"always|must|shall|should|only|every|each|have to|has to|required?|requires"
     r"|requirement\w*|mandatory|want(?:s|ed)?|prefer\w*|ask(?:s|ed)|insist\w*|instruct\w*|rules?"
+    r"|needs?|(?:is|are) to|wish(?:es)?|no\b.*\bwithout"
     r"|polic(?:y|ies)|constraints?|from now on|going forward|remember|at most|at least|no more than"
     r"|up to|limit\w*|maximum|max|cap(?:ped)?|under|below|instead|keep|use|stick to|likes?"
     r"|directives?|conventions?|standing|guidelines?"
 )
 # A sentence with one of these tells of a rule, and does not give it.
 _WEAKENS = re.compile(
-    r"\b(?:mention(?:s|ed)?|maybe|might|could|perhaps|if possible|ideally|optional(?:ly)?"
-    r"|consider(?:ed|s|ing)?|discuss(?:ed|es)?|talked about|brought up|suggest(?:s|ed|ion)?"
+    r"\b(?:mention(?:s|ed)?|maybe|might|may have|could(?! you)|perhaps|if possible"
+    r"|ideally|optional(?:ly)?|consider(?:ed|s|ing)?|discuss(?:ed|es)?|talked about|brought up|suggest(?:s|ed|ion)?"
     r"|was said about|touched on|came up|nice to have|sometimes|often|usually|whether|some talk"
     r"|had been|yesterday|last (?:time|week|month|year|night))\b",
     re.IGNORECASE,
 )
 _TAKES_BACK = re.compile(
     r"\b(?:no longer|withdr[ae]w\w*|revoked?|cancell?ed|dropp?ed|lifted|obsolete|taken back|forget"
-    r"|any ?more|retracted|rescinded|superseded|disregard\w*|void|does not hold"
+    r"|any ?more|scratch that|retracted|rescinded|superseded|disregard\w*|void|does not hold"
     r"|(?:took|takes?|taken) (?:that |it |this )?back|need not)\b",
     re.IGNORECASE,
 )
 _OF_OTHERS = re.compile(
-    r"\b(?:comment\w*|issues? \d+|e-?mail\w*|quot\w+|another user|someone|somebody|forwarded"
-    r"|third[- ]party|wrote|tool (?:result|output)s?|not (?:an? )?instructions?|web ?pages?"
-    r"|untrusted|mail of|asks the reader|Lee Park)\b",
+    r"\b(?:comment\w*|issues? \d+|(?:e-?)?mails? (?:\d+ )?(?:from|by|of|says?|asks?)"
+    r"|another user|someone|somebody|forwarded"
+    r"|third[- ]party|wrote:|tool (?:result|output)s?|not (?:an? )?instructions?|web ?pages?"
+    r"|untrusted|asks the reader|Lee Park)\b",
     re.IGNORECASE,
 )
 # In a sentence beside it.
@@ -101,8 +110,12 @@ def standing(rule: Rule, family: Family, messages: Sequence[Message]) -> Standin
     """What these messages keep of a rule."""
     if rule.place == "withdrawn":
         found = _told(rule.option, rule.texts, family, messages)
-        every = _with(rule.option, messages)
-        taken = [one for one in every if _TAKES_BACK.search(f"{one.text} {one.after}")]
+        taken = [
+            one
+            for one in _with(rule.option, messages, everything=True)
+            if _TAKES_BACK.search(f"{one.heading} {one.text}")
+            and (is_stored(one.text, rule.option) or _is_about(one, family))
+        ]
         if found.verdict in KEPT and not taken:
             return found._replace(verdict="stale")
         return Standing("harmless", *(taken[-1][:2] if taken else ("", "")))
@@ -140,31 +153,67 @@ def _told(
     return best
 
 
-def _with(option: str, messages: Iterable[Message]) -> list[_Sentence]:
+def _with(option: str, messages: Iterable[Message], *, everything: bool = False) -> list[_Sentence]:
+    """Sentences that have an option; or every one of messages that have it."""
     return [
         sentence
         for message in messages
         if option.casefold() in (whole := text_of(message)).casefold()
-        for sentence in _sentences(message["role"], whole, option)
+        for sentence in _sentences(message["role"], whole)
+        if everything or is_stored(sentence.text, option)
     ]
 
 
-def _sentences(role: str, text: str, option: str) -> Iterator[_Sentence]:
-    """The sentences of a text that have an option, with what stands around them."""
-    heading, was_heading = "", False
-    for line in _LINES.split(text):
-        parts = _SENTENCES.split(line) if option.casefold() in line.casefold() else ()
+def _sentences(role: str, text: str) -> Iterator[_Sentence]:
+    """The sentences of a text, with the headings above them; of JSON the keys are headings."""
+    try:
+        flat = [*_flattened("", json.loads(text))]
+    except ValueError:
+        flat = [*_under_headings(text)]
+    for heading, line in flat:
+        parts = _SENTENCES.split(line)
         for at, part in enumerate(parts):
-            if is_stored(part, option):
-                before, after = "".join(parts[at - 1 : at]), "".join(parts[at + 1 : at + 2])
-                yield _Sentence(role, part, heading, before, after)
+            before, after = "".join(parts[at - 1 : at]), "".join(parts[at + 1 : at + 2])
+            # A short sentence about rules begins a line of them.
+            inline = next((one for one in parts[:at] if _OPENS.fullmatch(one.strip())), "")
+            yield _Sentence(role, part, f"{heading} {inline}".strip(), before, after)
+
+
+def _flattened(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and len(value) < 5 and all(map(_is_text, value.values())):
+        # One thing, said in parts.
+        yield key, ", ".join(f"{name.replace('_', ' ')} {one}" for name, one in value.items())
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from _flattened(f"{key} {name}".replace("_", " "), one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _flattened(key, one)
+    else:
+        yield key, str(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _under_headings(text: str) -> Iterator[tuple[str, str]]:
+    """Each line of a text with the heading of its list."""
+    heading, last = "", ""
+    for line in _LINES.split(text):
         stripped = line.strip().strip("*_")
-        is_heading = stripped.startswith("#") or stripped.endswith(":")
-        if is_heading:
+        if not stripped:
+            continue
+        if stripped.startswith("#") or stripped.endswith(":") or _OPENS.fullmatch(stripped):
             # One right below another is below it.
-            heading = f"{heading} {stripped}" if was_heading else stripped
-        if stripped:
-            was_heading = is_heading
+            heading = f"{heading} {stripped}" if last == "heading" else stripped
+            last = "heading"
+        else:
+            kind = "item" if _ITEM.match(stripped) else "text"
+            if (last, kind) == ("item", "text"):
+                heading = ""
+            last = kind
+        yield heading if last != "heading" else "", line
 
 
 def _says(sentence: _Sentence, family: Family, former: str) -> bool:
