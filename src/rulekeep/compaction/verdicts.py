@@ -58,7 +58,8 @@ _DEMANDS = (
 # A sentence with one of these tells of a rule, and does not give it.
 _WEAKENS = re.compile(
     r"\b(?:mention(?:s|ed)?|maybe|might|may have|could(?! you)|perhaps|if possible"
-    r"|ideally|optional(?:ly)?|consider(?:ed|s|ing)?|discuss(?:ed|es)?|talked about|brought up|suggest(?:s|ed|ion)?"
+    r"|ideally|optional(?:ly)?|consider(?:ed|s|ing)?|discuss(?:ed|es)?|talked about|brought up"
+    r"|suggest(?:s|ed|ion)?"
     r"|was said about|touched on|came up|nice to have|sometimes|often|usually|whether|some talk"
     r"|had been|yesterday|last (?:time|week|month|year|night))\b",
     re.IGNORECASE,
