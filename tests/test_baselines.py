@@ -99,7 +99,7 @@ def test_a_run_stands_beside_the_baselines_of_its_protocol(
 def test_a_run_takes_the_baselines_protocol_where_nothing_is_said(
     given: dict, tested: tuple[int, ...]
 ) -> None:
-    spec = RunSpec.parse_json(with_defaults(given))
+    spec = RunSpec.parse(**with_defaults(given))
     assert spec.tested == tested
     assert spec.steps == 1000
     # A spec keeps its own defaults: ids are made of what differs from them.
@@ -134,6 +134,6 @@ def test_the_demo_ends_in_a_table_and_a_report(
 
 
 def test_the_demo_is_one_task_for_all_its_mixers() -> None:
-    specs = [RunSpec.parse_json({**demo._TASK, **own}) for own in demo._MIXERS.values()]
+    specs = [RunSpec.parse(**{**demo._TASK, **own}) for own in demo._MIXERS.values()]
     assert len({identity(spec) for spec in specs}) == len(demo._MIXERS)
     assert len({(spec.task, spec.context, spec.steps, spec.tested) for spec in specs}) == 1

@@ -48,7 +48,7 @@ CONTEXT = 64
 
 def task_of(name: str = "recite", **options: Any) -> Any:
     kind: Any = TASKS[name]
-    return kind(kind.options_type.parse_json({**OPTIONS, **options}))
+    return kind(kind.options_type.parse(**{**OPTIONS, **options}))
 
 
 class Notes(NamedTuple):

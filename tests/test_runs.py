@@ -154,7 +154,7 @@ def test_another_value_of_any_field_is_another_run() -> None:
         changed = {**base, name: value}
         if name == "task":
             changed["task_options"] = {}
-        ids.add(planning.identity(RunSpec.parse_json(changed)))
+        ids.add(planning.identity(RunSpec.parse(**changed)))
     assert len(ids) == len(OTHER_VALUES) + 1
 
 

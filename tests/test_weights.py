@@ -75,7 +75,7 @@ def test_a_run_keeps_weights_that_give_its_last_look_again(made_once: Path) -> N
     record = read_record(made_once / "record.json")
     path = RunFolder(made_once).weights
     assert path.stat().st_size < 2**20
-    resolved = resolve(RunSpec.parse_json(record["spec"]))
+    resolved = resolve(RunSpec.parse(**record["spec"]))
     model = build(resolved)
     before = validate(model, resolved)
     load_weights(path, model, run="done", step=12, sha256=record["weights"])

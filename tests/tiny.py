@@ -70,7 +70,7 @@ class Mixer(nn.Module):
 
 def tiny(**changes: Any) -> RunSpec:
     """A run of half a second."""
-    return RunSpec.parse_json({**TINY, **changes})
+    return RunSpec.parse(**{**TINY, **changes})
 
 
 def plugin(folder: Path, name: str, top: str = "", forward: str = "") -> str:
@@ -122,7 +122,7 @@ def sweep_file(folder: Path, specs: Iterable[RunSpec], name: str = "grid") -> st
     values = json.dumps([spec.model_dump(mode="json") for spec in specs])
     path.write_text(
         "import json\nfrom rulekeep.specs import RunSpec\n\n"
-        f"def sweep():\n    return [RunSpec.parse_json(v) for v in json.loads({values!r})]\n"
+        f"def sweep():\n    return [RunSpec.parse(**v) for v in json.loads({values!r})]\n"
     )
     return str(path)
 

@@ -191,7 +191,7 @@ def run(
     }
     others = {key: _plain(value) for key, value in values.items()}
     given = with_defaults({"task": names[0], "mixer": names[1], **own, **others})
-    spec = RunSpec.parse_json(given)
+    spec = RunSpec.parse(**given)
     root = run_folder("run", None if out is None else os.fspath(out))
     _make(lambda _: [spec], root, names, 1, keep_weights=keep_weights)
     (made,) = _runs(root, {identity(spec)})

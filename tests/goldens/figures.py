@@ -389,7 +389,7 @@ def run_spec(case: dict[str, Any]) -> RunSpec:
         "context": context, "test_contexts": [context], "steps": STEPS, "batch_size": 8,
         "warmup_steps": 2, "length_growth": 0.5, "mixer": mixer, **told,
     }  # fmt: skip
-    return RunSpec.parse_json(given)
+    return RunSpec.parse(**given)
 
 
 def training_figures(case: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def demo(*, out: str | None = None, workers: Workers = None) -> int:
     workers
         Runs side by side; as many as there are cores if left out.
     """
-    specs = {name: RunSpec.parse_json({**_TASK, **own}) for name, own in _MIXERS.items()}
+    specs = {name: RunSpec.parse(**{**_TASK, **own}) for name, own in _MIXERS.items()}
     root = run_folder("demo", out)
     tell(
         f"{len(specs)} mixers must say 4 rules in order, which stand at the start of a text.\n"

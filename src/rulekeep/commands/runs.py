@@ -171,7 +171,7 @@ def run(
         values["predictor"] = predictor
     else:
         values = with_defaults(values)
-    spec = kind.parse_json(values)
+    spec = kind.parse(**values)
     how.check()
     return carry_out(lambda _: [spec], run_folder("run", out), LocalExecutor(1), how)
 
@@ -515,7 +515,7 @@ def _whole(spec: Any) -> AnySpec:
     except ValueError as error:
         raise UsageError(f"not a value that a spec can hold: {error}") from None
     # A name that is no field stands in the copy, and in nothing that is made of it.
-    return type(spec).parse_json({**vars(spec), **values})
+    return type(spec).parse(**{**vars(spec), **values})
 
 
 def _resources(text: str | None) -> dict[str, float] | None:

@@ -57,8 +57,8 @@ def task_options(
         if option_name(key) not in fields:
             raise UsageError(f"--{key}: there is no such option; {choose(key, known)}")
     try:
-        return cls.options_type.parse_json(
-            {option_name(key): scalar(text) for key, text in options.items()}
+        return cls.options_type.parse(
+            **{option_name(key): scalar(text) for key, text in options.items()}
         )
     except UsageError as error:
         raise UsageError(f"task {name!r}: {error}") from None

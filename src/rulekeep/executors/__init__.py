@@ -3,14 +3,3 @@
 from rulekeep.executors.base import Advanced, Executor, Failure, Finished, Started
 from rulekeep.executors.cluster import ClusterWarning, DaskExecutor
 from rulekeep.executors.local import LocalExecutor
-
-__all__ = [
-    "Advanced",
-    "ClusterWarning",
-    "DaskExecutor",
-    "Executor",
-    "Failure",
-    "Finished",
-    "LocalExecutor",
-    "Started",
-]

@@ -210,7 +210,7 @@ def read_families(path: str, package: str = "rulekeep.language") -> dict[str, Fa
         if not isinstance(values, dict):
             raise UsageError(f"--rules {path}: {name} stands outside a family; write [{name}]")
         try:
-            found[name] = Family.parse_json(values)
+            found[name] = Family.parse(**values)
         except UsageError as error:
             raise UsageError(f"--rules {path}: family {name}: {error}") from None
     if not found:

@@ -1,5 +1,3 @@
 """What is kept of a run: its typed record, its identity, and folders packed into one file."""
 
 from rulekeep.records.record import Asked, Evaluation, Record, RecordedSpec
-
-__all__ = ["Asked", "Evaluation", "Record", "RecordedSpec"]

@@ -294,9 +294,9 @@ class RecordedSpec(_Frozen):
             raise UsageError(f"kind {self.kind!r}: choose from {', '.join(KINDS)}")
         values = self.values
         if kind is RunSpec:
-            return kind.parse_json(values)
+            return kind.parse(**values)
         # The others' records say more than was asked, under the names of a run.
-        return kind.parse_json({key: values[key] for key in kind.model_fields if key in values})
+        return kind.parse(**{key: values[key] for key in kind.model_fields if key in values})
 
 
 def _own(asked: Mapping[str, Any]) -> Mapping[str, Any]:

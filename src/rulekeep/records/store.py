@@ -364,7 +364,7 @@ def as_spec(file: str, values: Values, kind: type[_SpecType]) -> _SpecType:
         CorruptRecordError: they are of another kind.
     """
     try:
-        return kind.parse_json(values)
+        return kind.parse(**values)
     except UsageError as error:
         command = kind.model_fields["kind"].default
         raise CorruptRecordError(f"{file}: no record of rulekeep {command} ({error})") from None

@@ -201,7 +201,7 @@ def filled(asked: Asked) -> Asked:
     if kind is None or not issubclass(kind, SampledTask):
         return asked
     try:
-        options = kind.options_type.parse_json(dict(asked.options))
+        options = kind.options_type.parse(**dict(asked.options))
     except UsageError:
         return asked
     return Asked(asked.task, tuple(sorted(options.model_dump().items())))

@@ -189,7 +189,7 @@ def _task(name: str, options: Mapping[str, Option]) -> SampledTask:
     with warnings.catch_warnings():
         # What it warns of stands in its notes.
         warnings.simplefilter("ignore", FewCombinationsWarning)
-        made: SampledTask = make(f"task {name!r}", kind, kind.options_type.parse_json(options))
+        made: SampledTask = make(f"task {name!r}", kind, kind.options_type.parse(**options))
     return made
 
 
@@ -253,7 +253,7 @@ def _filled(kinds: Mapping[str, type[Any]], given: Mapping[str, Option]) -> dict
         for name in takers:
             asked[name][option] = value
     try:
-        return {name: allowed[name].parse_json(asked[name]) for name in kinds}
+        return {name: allowed[name].parse(**asked[name]) for name in kinds}
     except UsageError as error:
         raise UsageError(f"mixer {HYBRID.join(kinds)!r}: {error}") from None
 

@@ -225,7 +225,7 @@ def _makers(
 ) -> Sequence[Callable[[], Mixer]]:
     name = mixer if isinstance(mixer, str) else MIXERS.name_of(mixer)
     given = {"mixer": name, "mixer_options": {**options}, "layers": layers, "width": width}
-    return mixers_of(RunSpec.parse_json(given)).makers
+    return mixers_of(RunSpec.parse(**given)).makers
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import difflib
 import operator
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -41,17 +41,8 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @classmethod
-    def parse(cls, **values: Any) -> Self:
-        """A spec from these values.
-
-        Raises:
-            UsageError: a value is wrong.
-        """
-        return cls.parse_json(values)
-
-    @classmethod
-    def parse_json(cls, values: Mapping[str, Any]) -> Self:
-        """A spec from values as JSON or TOML gives them: a list counts as a tuple.
+    def parse(cls, /, **values: Any) -> Self:
+        """A spec from values as a call, JSON or TOML gives them: a list counts as a tuple.
 
         Raises:
             UsageError: a value is wrong.

@@ -52,8 +52,8 @@ class MixerSpec(NamedTuple):
         for name in _OF_THE_SWEEP:
             if name in self.settings:
                 raise UsageError(f"mixer {self.mixer}: the sweep sets {name}; leave it out")
-        return RunSpec.parse_json(
-            {**values, "mixer": self.mixer, "mixer_options": self.options, **self.settings}
+        return RunSpec.parse(
+            **{**values, "mixer": self.mixer, "mixer_options": self.options, **self.settings}
         )
 
 

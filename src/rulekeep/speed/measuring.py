@@ -94,9 +94,7 @@ def resolved(spec: SpeedSpec, mixer: SpeedMixer) -> Resolved:
         UsageError: there is no such mixer or option.
     """
     model = {"width": spec.width, "layers": spec.layers, "device": spec.device}
-    return resolve(
-        RunSpec.parse_json({"mixer": mixer.name, "mixer_options": mixer.options, **model})
-    )
+    return resolve(RunSpec.parse(**{"mixer": mixer.name, "mixer_options": mixer.options, **model}))
 
 
 def _steps(spec: SpeedSpec, point: Point, progress: Progress, rates: list[float]) -> dict[str, Row]:

@@ -253,7 +253,7 @@ def spec_of(planned: Values) -> AnySpec:
     kind = KINDS.get(planned.get("kind", ""))
     if kind is None:
         raise UsageError(f"kind {planned.get('kind')!r}: choose from {', '.join(KINDS)}")
-    spec: AnySpec = kind.parse_json(planned["spec"])
+    spec: AnySpec = kind.parse(**planned["spec"])
     return spec
 
 
