@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, by_variant, floored
-from rulekeep.commands.records import certificates, kept_beside
 from rulekeep.printable import markdown_table
+from rulekeep.records.beside import certificates, kept_beside
 from rulekeep.reporting.marked import pieces
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.tasks import TASKS, Recite, SampledTask

@@ -19,10 +19,10 @@ from rulekeep.analysis.plots import as_bytes, strip, strips
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, mean, more
 from rulekeep.analysis.summary import Interval, Summary
 from rulekeep.analysis.variants import is_variant
-from rulekeep.commands.records import kept_beside, of_kind
 from rulekeep.explain.record import GATE, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
+from rulekeep.records.beside import kept_beside, of_kind
 from rulekeep.records.store import whole_runs
 from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Family, Study, Sweep

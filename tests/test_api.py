@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 import rulekeep as rk
-from rulekeep.api import RunValues
 from rulekeep.records.provenance import class_text, text_digest
 
 SMALL = {key: value for key, value in tiny.TINY.items() if key != "mixer"}
@@ -65,11 +64,6 @@ def test_every_public_name_is_there_and_documented() -> None:
         assert getattr(rk, name).__doc__, name
     with pytest.raises(AttributeError, match="nothing"):
         _ = rk.nothing
-
-
-def test_a_run_takes_every_field_of_a_spec() -> None:
-    named = {"task", "mixer", "task_options", "mixer_options"}
-    assert RunValues.__annotations__.keys() | named == rk.RunSpec.model_fields.keys()
 
 
 def test_the_function_and_the_command_make_the_same_run(tmp_path: Path) -> None:
@@ -237,9 +231,7 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     ("asked", "said"),
     [
         ({"mixer": "dela"}, "did you mean delta"),
-        ({"mixer": nn.GRU(2, 2)}, r"GRU\(…\): is an instance; give its class, GRU$"),
-        ({"mixer": nn.Sequential(nn.GRU(2, 2))}, "give its class, Sequential$"),
-        ({"mixer": 3}, "mixer 3: give the name of a mixer, or its class"),
+        ({"mixer": nn.GRU(2, 2)}, "a GRU is none; give the name of a mixer, or its class"),
         ({"mixer": "gru", "mixer_options": {"head": 2}}, "there is no such option"),
         ({"mixer": "gru", "stepps": 2}, "did you mean steps"),
         ({"mixer": "gru", "steps": "2"}, "steps '2'"),
@@ -266,13 +258,6 @@ def test_a_language_model_needs_a_vocabulary_alone(mixer: Any) -> None:
     assert all(map(torch.equal, model.parameters(), again.parameters()))
 
 
-def test_a_language_model_says_what_is_wrong() -> None:
-    with pytest.raises(rk.UsageError, match="did you mean delta"):
-        rk.LanguageModel(30, "dela")
-    with pytest.raises(rk.UsageError, match="learned positions need it"):
-        rk.LanguageModel(30, "delta", added_positions="learned")
-
-
 def test_our_memory_trains_by_its_recipe() -> None:
     """The loop that its docstring shows, as it stands there: the loss falls, and gates are read."""
     text = inspect.getdoc(rk.mixers.SparseDelta)
@@ -296,24 +281,33 @@ def test_our_memory_trains_by_its_recipe() -> None:
     assert rk.write_gates(rk.LanguageModel(30, "attention"), x) == {}
 
 
-def test_numbers_of_other_libraries_are_numbers_and_what_is_none_is_one_line(
-    tmp_path: Path,
-) -> None:
+def test_numbers_of_other_libraries_are_numbers(tmp_path: Path) -> None:
     values = {**SMALL, "seed": np.int64(2), "test_contexts": range(64, 70, 3)}
     run = rk.run(mixer="gru", out=tmp_path / "runs", **values)
     assert run.record.spec.seed == 2
     assert [one.context for one in run.record.tests()] == [64, 67]
     assert rk.test(run, contexts=np.array([96])).record.tests()[-1].context == 96
-    for asked, said in (
-        ({"contexts": 96}, r"contexts 96: must be a list; write \[96\]"),
-        ({"contexts": "96"}, "must be a list"),
-        ({"contexts": ["96"]}, "contexts '96': must be a whole number"),
-        ({"contexts": [96], "examples": 9.5}, "examples 9.5: must be a whole number"),
+    with pytest.raises(rk.UsageError, match="contexts 96: input should be a valid array"):
+        rk.test(run, contexts=96)  # type: ignore[arg-type]
+    with pytest.raises(rk.UsageError, match="workers 0: input should be greater"):
+        rk.sweep([tiny.tiny()], out=tmp_path / "more", workers=0)
+
+
+def test_options_may_stand_in_brackets(tmp_path: Path) -> None:
+    options = {"mixer": "delta[heads=2,hidden=24]", "out": tmp_path / "runs"}
+    spec = rk.run(**options, **SMALL).record.spec.parsed()
+    assert (spec.mixer, spec.mixer_options["heads"], spec.hidden) == ("delta", 2, 24)
+    assert rk.check("delta[heads=2]", width=8).passed
+    for given, message in (
+        ({"mixer_options": {"heads": 4}}, "heads is given twice"),
+        ({"hidden": 8}, "hidden is given twice"),
     ):
-        with pytest.raises(rk.UsageError, match=said):
-            rk.test(run, **asked)
-    for workers in (-3, 0, 1.5):
-        with pytest.raises(rk.UsageError, match=f"workers {workers}: must be"):
-            rk.sweep([tiny.tiny()], out=tmp_path / "more", workers=workers)
-    assert not (tmp_path / "more").exists()
-    assert len(rk.sweep(tiny.tiny(), out=tmp_path / "more")) == 1
+        with pytest.raises(rk.UsageError, match=message):
+            rk.run(**options, **SMALL, **given)
+    with pytest.raises(rk.UsageError, match="hidden is no option of it"):
+        rk.check("delta[hidden=8]")
+
+
+def test_the_runs_of_quick_come_with_the_package() -> None:
+    rows = rk.load_records("quick")
+    assert len({row["id"] for row in rows}) == 48

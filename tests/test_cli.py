@@ -1,7 +1,6 @@
 """The `rulekeep` command through its entry point."""
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,11 +20,6 @@ from rulekeep.console import EXIT_USAGE
 from rulekeep.records.store import RunFolder, read_record
 from rulekeep.sweeps.planning import Plan, identity
 from rulekeep.sweeps.sweep import JobFinished
-
-
-def test_help_names_the_commands_and_version_is_a_number(tmp_path: Path) -> None:
-    assert "article" in rulekeep("--help", cwd=tmp_path).stdout
-    assert re.fullmatch(r"\d+\.\d+\.\d+\n", rulekeep("--version", cwd=tmp_path).stdout)
 
 
 def test_a_run_prints_the_table_and_where_everything_is(quick: Quick) -> None:

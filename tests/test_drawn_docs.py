@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from reading import ALL_BUT_RECALL
 
-from rulekeep.commands.task_options import make_task
+from rulekeep.commands.tasks import make_task
 from rulekeep.tasks import Article
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
@@ -28,8 +28,8 @@ def shown(task: str, layout: str = "") -> str:
     asked = [dict(re.findall(r"--([\w-]+) ([\w.]+)", part)) for part in line.split(" and ")]
     (options,) = [one for one in asked if not layout or one.get("layout", "exam") == layout]
     start = int(options.pop("n")) - 1
-    made = make_task(task, {name.replace("-", "_"): value for name, value in options.items()}, ())
-    return made.task.words(made.task.sample("test", 128, 1, seed=0, start=start).tokens[0])
+    made = make_task(task, {name.replace("-", "_"): value for name, value in options.items()})
+    return made.words(made.sample("test", 128, 1, seed=0, start=start).tokens[0])
 
 
 def stand_in_order(pieces: list[str], text: str) -> bool:

@@ -18,7 +18,6 @@ from rulekeep.analysis.merging import merged
 from rulekeep.analysis.summary import wilson
 from rulekeep.analysis.table import tabulated
 from rulekeep.commands.explain import explain_job
-from rulekeep.commands.records import kept_beside
 from rulekeep.explain import explaining
 from rulekeep.explain.probe import probe
 from rulekeep.explain.record import GATE, RECORD, Explanation, Job, Probed, read_explanation
@@ -32,6 +31,7 @@ from rulekeep.explain.traces import (
     traced,
 )
 from rulekeep.mixers import Delta, Mixer, RoutedSlots
+from rulekeep.records.beside import kept_beside
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.reporting.explained import explained as explained_runs
 from rulekeep.running import run as running

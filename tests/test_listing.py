@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bad_files import TEXTS
 from report_records import record
 
 from rulekeep.commands.listing import list_
@@ -19,7 +18,6 @@ from rulekeep.sweeps.presets import PRESETS
 from rulekeep.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
-EXAM = ROOT / "results" / "exam"
 
 
 @pytest.mark.parametrize("name", [*TASKS, *MIXERS, *PRESETS])
@@ -51,43 +49,14 @@ def test_it_names_every_option_with_its_default(
     assert f"\n  {option}\n" in f"{capsys.readouterr().out}\n"
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("annotated.py:M", "its options cannot be: NameError"),
-    ],
-)
-def test_a_mixer_that_a_run_would_refuse_is_refused_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
-) -> None:
-    file = name.partition(":")[0]
-    (tmp_path / file).write_text(TEXTS[file])
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError) as refused:
-        list_(name)
-    assert said in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-NOTE = "its weights were not kept: No space left on device"
-
-
 @pytest.fixture
 def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of a run, neither in runs nor in results."""
     folder = tmp_path / "r" / "a" / "0abc"
     folder.mkdir(parents=True)
-    write_record(folder / "record.json", {**record(), "id": "0abc", "notes": [NOTE]})
+    write_record(folder / "record.json", {**record(), "id": "0abc"})
     monkeypatch.chdir(tmp_path)
     return folder
-
-
-def test_of_a_run_it_says_the_notes(
-    far: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(far.parent)
-    assert list_("0abc") == 0
-    assert f"\nnote       {NOTE}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", [".", "r/a"])
@@ -161,9 +130,3 @@ def test_of_a_folder_of_folders_of_runs_some_are_named(
         command(given)
     said = f"{given}: holds folders of runs; name one or more, as in runs/a runs/b"
     assert str(refused.value) == said
-
-
-def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nowhere"):
-        report(str(EXAM), str(tmp_path / "nowhere"), out=str(tmp_path / "report"))
-    assert not (tmp_path / "report").exists()

@@ -5,22 +5,17 @@ import pty
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from queue import SimpleQueue
 
 import pytest
 import tiny
 from report_records import record, typed
 from test_terminal import HOSTILE, is_plain
 
-from rulekeep.commands import live
-from rulekeep.commands.live import shown
-from rulekeep.executors import Advanced, Started
 from rulekeep.records import Record
+from rulekeep.sweeps.live import shown
 from rulekeep.sweeps.planning import Job
-from rulekeep.sweeps.sweep import Event, JobAwaited, JobFinished
+from rulekeep.sweeps.sweep import JobFinished
 
 # A name that rich would take for markup, and a terminal for a command; as it is shown.
 NAME = "[bold red]odd\x1b[31m\u202e.py"
@@ -129,52 +124,6 @@ def test_a_run_is_passed_on_before_its_line_is_out(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ""
     assert list(passed_on) == []
     assert capsys.readouterr().err == "[1/1] a run: failed: no luck, 0 s since the start\n"
-
-
-def test_while_a_run_is_tested_no_time_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = SimpleQueue[str]()
-    monkeypatch.setattr(live, "say", said.put)
-    monkeypatch.setattr(live, "SECONDS_APART", 0.01)
-    job, lines = Job("runs", "an id", "a run", 4), list[str]()
-
-    def events() -> Iterator[Advanced]:
-        for step in (3, 4):
-            yield Advanced(job, step)
-            lines.append(next(line for line in iter(said.get, "") if f"step {step} " in line))
-
-    assert list(shown(events(), [job])) == []
-    training, testing = lines
-    assert training == "step 3 of 4, 0 of 1 done, 1 running, 0 failed, about 0 min left"
-    assert testing == "step 4 of 4, 0 of 1 done, 1 running, 0 failed, 1 testing"
-
-
-def test_what_runs_is_counted_and_what_starts_again_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = SimpleQueue[str]()
-    monkeypatch.setattr(live, "say", said.put)
-    monkeypatch.setattr(live, "SECONDS_APART", 0.01)
-    job = Job("runs", "an id", "a run", 4)
-
-    def follows(line: str) -> None:
-        deadline = time.monotonic() + tiny.WAIT_SECONDS
-        while not said.get(timeout=tiny.WAIT_SECONDS).startswith(line):
-            assert time.monotonic() < deadline, line
-
-    def events() -> Iterator[Event]:
-        follows("step 0 of 4, 0 of 1 done, 0 running")
-        yield Started(job, 1)
-        follows("step 0 of 4, 0 of 1 done, 1 running")
-        yield Advanced(job, 3)
-        follows("step 3 of 4, 0 of 1 done, 1 running")
-        yield Started(job, 2)
-        follows("step 0 of 4, 0 of 1 done, 1 running")
-        yield JobAwaited(job)
-        follows("step 0 of 4, 0 of 1 done, 0 running")
-
-    assert list(shown(events(), [job])) == []
-    first, _ = capsys.readouterr().err.splitlines()
-    assert first == "a run: its worker was lost; start 2 of it begins"
 
 
 def test_a_note_that_came_up_as_a_run_was_made_is_said_with_its_id(

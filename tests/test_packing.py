@@ -15,8 +15,7 @@ from report_records import typed
 
 from rulekeep.analysis.merging import merged
 from rulekeep.analysis.table import tabulated
-from rulekeep.commands import pack as command
-from rulekeep.commands.records import kept_beside, of_kind
+from rulekeep.records.beside import kept_beside, of_kind
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
 from rulekeep.records.store import (
     FORMER_IDS,
@@ -216,7 +215,10 @@ def test_an_id_that_stands_nowhere_is_said(run: Command) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"status": "failed"}, "2 runs have no result, as "), ({"status": "odd"}, "is unknown")],
+    [
+        ({"status": "failed"}, "has no result; let rulekeep resume runs make"),
+        ({"status": "odd"}, "is unknown"),
+    ],
 )
 def test_what_is_not_finished_is_not_packed(
     tmp_path: Path, run: Command, changes: dict[str, Any], message: str
@@ -235,21 +237,6 @@ def test_a_mixers_option_may_have_a_name_of_the_packed_form(tmp_path: Path, run:
     assert values in values_of(tmp_path / "small" / PACKED)
 
 
-def test_records_that_cannot_be_packed_leave_no_folder(
-    folder: Path, run: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command, "packed", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        run("pack", "runs", "--out", "other")
-    assert not (folder.parent / "other").exists()
-
-
-def test_pack_writes_over_nothing(folder: Path, run: Command) -> None:
-    code, _, errors = run("pack", "runs", "--out", "small")
-    assert code == 2
-    assert "stands there already; name another --out" in errors
-
-
 def test_what_stands_beside_runs_is_packed_with_them(tmp_path: Path, run: Command) -> None:
     (values, _) = finished(tmp_path / "runs")
     speed = speed_records.speed_record(speed_records.spec("delta")).as_recorded
@@ -259,7 +246,7 @@ def test_what_stands_beside_runs_is_packed_with_them(tmp_path: Path, run: Comman
     code, _, errors = run("pack", "runs", "--out", "small")
     assert (code, errors.count("\n")) == (2, 1)
     assert "explain.json: not readable" in errors
-    assert errors.endswith("rulekeep explain makes it again; mend or remove the file first\n")
+    assert errors.endswith("rulekeep explain makes it again; mend it\n")
     explained.unlink()
     assert run("pack", "runs", "--out", "small")[0] == 0
     assert values_of(tmp_path / "small" / PACKED)[2:] == [speed]

@@ -20,6 +20,7 @@ from rulekeep.running.building import own_options_first, resolve
 from rulekeep.running.costs import state_bytes
 from rulekeep.running.training import build
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs
+from rulekeep.sweeps.making import Grid, grid_of
 from rulekeep.sweeps.presets import (
     CATALOGUE,
     PRESETS,
@@ -536,3 +537,22 @@ def test_a_preset_takes_its_seeds_tasks_rates_and_tested_lengths() -> None:
     assert [(spec.task, spec.seed, spec.learning_rate) for spec in grid] == [
         ("apply", 7, rate) for rate in (1e-4, 2e-4)
     ]
+
+
+def test_a_preset_takes_what_the_command_and_the_function_give() -> None:
+    typed = Grid(seeds=["3,4"], tasks=["recite"], test_contexts=["96"])  # type: ignore[arg-type]
+    assert typed == Grid(seeds=(3, 4), tasks=("recite",), test_contexts=(96,))
+    make, chooses = grid_of("quick", "delta", typed)
+    specs = make(Path("none"))
+    assert not chooses
+    assert {(one.task, one.seed, one.tested[-1]) for one in specs} == {
+        ("recite", seed, 96) for seed in (3, 4)
+    }
+    assert grid_of("standard", None, Grid(learning_rates=(0.001,)))[1]
+    for name, grid, message in (
+        ("smoke", Grid(seeds=(3,)), "seeds (3,): smoke takes none; leave it out"),
+        ("quick", Grid(tasks=("reci",)), "tasks 'reci': did you mean recite?"),
+    ):
+        with pytest.raises(UsageError) as refused:
+            grid_of(name, None, grid)
+        assert message in str(refused.value)

@@ -61,7 +61,7 @@ def test_the_file_of_the_docs_is_a_spec_and_quotes_or_a_table_of_its_own_say_the
     specs = []
     for form in (text[1], *forms):
         (tmp_path / "my.toml").write_text(form)
-        specs.append(RunSpec.parse(**spec_values(str(tmp_path / "my.toml"), {})))
+        specs.append(RunSpec.parse(**spec_values(str(tmp_path / "my.toml"), None)))
     assert len(set(forms)) == 2
     assert specs[0].mixer_options == {"delta.heads": 8}
     assert specs[0].task_options == {"rules": 8, "placement": "marked"}

@@ -45,8 +45,6 @@ WITHOUT_A_MODEL = (
     "rulekeep.study",
     "rulekeep.tasks.export",
 )
-# Three times what they take.
-MOST_SECONDS = 1.0
 
 
 @pytest.fixture
@@ -54,6 +52,17 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "runs" / "a run").mkdir(parents=True)
     (tmp_path / "runs" / "a run" / "record.json").write_text("{}")
     return tmp_path
+
+
+def test_the_list_takes_little_of_the_processor() -> None:
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*COMMAND, "list"], capture_output=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    # Twice what it takes; the first may have to compile what it imports.
+    assert any(seconds() < 0.6 for _ in range(3))
 
 
 def test_what_trains_and_draws_nothing_loads_no_library_for_it(folder: Path) -> None:
@@ -81,18 +90,6 @@ def test_what_trains_and_draws_nothing_loads_no_library_for_it(folder: Path) -> 
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("name", ["help", "verify"])
-def test_it_takes_little_of_the_processor(folder: Path, name: str) -> None:
-    def seconds() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([*COMMAND, *LIGHT[name]], cwd=folder, capture_output=True, check=False)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    # The first may have to compile what it imports.
-    assert any(seconds() < MOST_SECONDS for _ in range(3))
 
 
 def test_importing_the_package_loads_next_to_nothing() -> None:
@@ -155,20 +152,6 @@ def test_ctrl_c_while_modules_load_says_one_line_at_once(tmp_path: Path) -> None
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (130, ""), moment
         assert done.stderr == "rulekeep: interrupted\n", moment
-
-
-def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it(tmp_path: Path) -> None:
-    drawn = ["data", "recite", "--context", "64", "--n", "9", "--out", "drawn.jsonl"]
-    process = subprocess.Popen(
-        [*COMMAND, *drawn], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-    )  # fmt: skip
-    while process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.01)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert len((tmp_path / "drawn.jsonl").read_text().splitlines()) == 9
 
 
 @pytest.mark.parametrize("after", [0.1, 0.6])

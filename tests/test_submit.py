@@ -82,13 +82,6 @@ def test_runs_of_other_code_are_not_submitted(runs: Path, run: Command, made: Pa
     assert "has no run of tiny by the code at hand" in line
 
 
-def test_a_folder_without_a_record_is_said(tmp_path: Path, run: Command) -> None:
-    (tmp_path / "empty").mkdir()
-    assert run("submit", "empty")[0] == 2
-    assert run("submit", "none")[0] == 2
-    assert run("submit", "empty", "--name", "../x")[0] == 2
-
-
 def test_the_board_is_that_of_the_records() -> None:
     board = script("board", folder="tools")
     assert board.PAGE.read_text() == board.page(), "python tools/board.py"

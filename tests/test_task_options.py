@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reading import SAMPLED, make
 
-from rulekeep.commands.task_options import task_options
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, FewCombinationsWarning, Override, Recall, Recite, SampledTask
 
@@ -42,20 +41,6 @@ def test_bad_options_are_named_in_one_line(
         task.options_type.parse(**options)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
-
-
-class Optional(Recite):
-    """With an option that may be left open."""
-
-    class Options(Recite.options_type):  # type: ignore[name-defined,misc]
-        extra: int | None = 3
-
-    options_type = Options
-
-
-@pytest.mark.parametrize(("text", "value"), [("None", None), ("null", None), ("5", 5)])
-def test_an_option_that_may_be_none_can_be_given_so(text: str, value: int | None) -> None:
-    assert task_options("mine", Optional, {"extra": text}, []).extra == value  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("task", SAMPLED)

@@ -1,30 +1,20 @@
 """What reaches a terminal or a pipe: no text steers it, and no plug-in writes into it."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import tiny
 
 from rulekeep.checks.rows import Row
-from rulekeep.commands.live import shown
 from rulekeep.commands.printed import print_examples, print_rows, print_tables
 from rulekeep.console import say, tell
 from rulekeep.printable import one_line, pasted, printable
-from rulekeep.records import Record
-from rulekeep.records.store import RunFolder, write_record
 from rulekeep.reporting.marked import Piece
 from rulekeep.reporting.tables import Cell, Table
-from rulekeep.sweeps import planning
-from rulekeep.sweeps.planning import Job
-from rulekeep.sweeps.sweep import JobAwaited, JobFinished
 
 # Clears the screen; sets the title; rings; turns the text around; hides it; is not assigned.
 HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\x9b31m\u202egnp\u2066x\u200e\u00ad\U000e0041\u0378"
 STEERS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
-COMMAND = [sys.executable, "-m", "rulekeep"]
 
 
 def is_plain(text: str) -> bool:
@@ -65,39 +55,6 @@ def test_a_row_of_a_table_stays_one_line_where_no_terminal_shows_it(
     print_tables([Table(key="k", title="", meaning="", header=("a",) * 12, rows=(row,))])
     lines = capsys.readouterr().out.splitlines()
     assert any(all(cell.text in line for cell in row) for line in lines)
-
-
-def test_the_live_lines_are_plain_whatever_a_record_says(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    job = Job("runs", "an id", HOSTILE, 4)
-    failed = JobFinished(job, Record.failed("an id", "failed", f"{HOSTILE}\n{HOSTILE}"))
-    list(shown(iter([JobAwaited(job), failed]), [job]))
-    said = capsys.readouterr().err
-    assert is_plain(said)
-    assert len(said.splitlines()) == 2
-
-
-def test_what_a_record_says_is_plain_in_verify(tmp_path: Path, run) -> None:
-    planned = planning.plan([tiny.tiny()], tmp_path / "runs")
-    folder = RunFolder(tmp_path / "runs" / planned.jobs[0].id)
-    write_record(folder.record, {**planned.jobs[0]._asdict(), "status": HOSTILE})
-    _, output, errors = run("verify", "runs")
-    assert is_plain(output.decode() + errors)
-
-
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_command_without_a_terminal_or_a_reader_ends_without_a_traceback(
-    tmp_path: Path, closed: str
-) -> None:
-    done = subprocess.run(
-        f"{sys.executable} -m rulekeep list {closed}",
-        shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stdout + done.stderr
-    assert "Exception ignored" not in done.stderr
-    if closed == "2>&-":
-        assert done.stdout.startswith("tasks:\n")
 
 
 @pytest.mark.parametrize(

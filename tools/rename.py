@@ -31,7 +31,10 @@ from rulekeep.records.store import (
 from rulekeep.specs import ArticleCell, RunSpec
 
 ROOT = Path(__file__).parents[1]
-HERE = (*(ROOT / "results").iterdir(), *(ROOT / "src/rulekeep").iterdir())
+HERE = (
+    *(ROOT / "results").iterdir(), *(ROOT / "src/rulekeep").iterdir(),
+    *(ROOT / "src/rulekeep/baselines").iterdir(),
+)  # fmt: skip
 # Documents that may name a run by its id.
 TEXTS = ("README.md", "docs/*.md", "notebooks/*.ipynb", "studies/*.py", "tests/*.py")
 Values = dict[str, Any]

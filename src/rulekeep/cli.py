@@ -6,6 +6,7 @@ Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage
 141 standard output closed early.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from cyclopts import App, CycloptsError
 import rulekeep
 from rulekeep.console import (
     EXIT_BROKEN_PIPE,
+    EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
     rich_console,
@@ -83,8 +85,8 @@ def main() -> NoReturn:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = _carried_out()
-    except KeyboardInterrupt:
-        say("rulekeep: interrupted")
+    except KeyboardInterrupt as end:
+        say(str(end) or "rulekeep: interrupted")
         code = EXIT_INTERRUPTED
     sys.exit(code)
 
@@ -108,18 +110,23 @@ def _carried_out() -> int:
             raise
         return _left()
     except OSError as error:
-        # A full disk, or a folder that cannot be written: a user can mend it.
-        say(f"rulekeep: {error}")
+        # A full disk, or a place that cannot be written: a user can mend it.
+        place = f"{error.filename}: " if error.filename else ""
+        fix = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend it"
         try:
             sys.stdout.flush()
         except OSError:
             # Python would try once more as it ends, and tell of it in its own words.
             _give_up_output()
-        return EXIT_USAGE
-    except ValueError as error:
-        # Where it was raised it has been loaded; help needs none of it.
+        return _refused(f"{place}{error.strerror or error}; {fix}, or name another place")
+    except (ValueError, RuntimeError) as error:
+        # Where they were raised they have been loaded; help needs none of it.
+        from rulekeep.executors.base import RunFailedError
         from rulekeep.specs import UsageError
 
+        if isinstance(error, RunFailedError):
+            say(f"rulekeep: {error}")
+            return EXIT_FAILED
         if not isinstance(error, UsageError):
             raise
         return _refused(str(error))
@@ -137,11 +144,13 @@ def _give_up_output() -> None:
 
 
 def _line_of(error: CycloptsError) -> str:
-    """What cyclopts says, or pydantic of a value, in one line."""
-    argument = getattr(error, "argument", None)
-    cause = error.__cause__
-    line = str(error)
-    if cause is not None and argument is not None:
+    """What cyclopts says, or pydantic or a converter of ours of a value, in one line."""
+    cause, argument, line = error.__cause__, getattr(error, "argument", None), str(error)
+    if isinstance(cause, ValueError) and hasattr(cause, "errors"):
+        first = cause.errors(include_url=False)[0]
+        option = ".".join(map(str, first["loc"])).replace("_", "-")
+        line = f"--{option} {first['input']!a}: {first['msg']}"
+    elif cause is not None and argument is not None:
         tokens = argument.tokens or filter(None, [getattr(error, "token", None)])
         line = f"{argument.name} {','.join(token.value for token in tokens)!a}: {cause}"
     command = f" {sys.argv[1]}" if sys.argv[1] in COMMANDS else ""

@@ -62,7 +62,8 @@ def print_table(
     console = rich_console()
     if not console.is_terminal:
         console.width = _WIDE
-    table = Table(title=printable(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    box, named = (SIMPLE_HEAD, printable(title)) if title else (None, None)
+    table = Table(title=named, title_justify="left", box=box, padding=(0, 1), pad_edge=bool(title))
     for name, right in zip(header, numbers or [False] * len(header), strict=True):
         side: Literal["right", "left"] = "right" if right else "left"
         # A long name goes on in the next line: two that begin alike are told apart.

@@ -1,15 +1,15 @@
 """The committed runs that ship with the package, to stand beside a run of the same protocol.
 
-`tools/baselines.py` makes them from `results`: the records as they are, without their history. The
-certificates of tasks come along.
+`tools/baselines.py` makes them from `results`: the baselines of the catalogue without their
+history, the preset `quick` as it is, and the certificates of tasks.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rulekeep.analysis.labels import BASELINE
 from rulekeep.analysis.variants import is_variant
 from rulekeep.records import Record
+from rulekeep.records.folders import SHIPPED
 from rulekeep.records.record import TESTED
 from rulekeep.records.store import results
 from rulekeep.specs import RunSpec, UsageError, mixer_specs
@@ -28,14 +28,18 @@ _OWN = {"mixer", "mixer_options", "hidden", "added_positions", "learning_rate", 
 _HOW = {
     "device", "precision", "threads", "evaluate_every", "validation_examples", "stop_when_solved",
 }  # fmt: skip
-SHIPPED = Path(__file__).parents[1] / "baselines"
 # What the tasks of the presets are certified for.
 CERTIFICATES = SHIPPED.with_name("certificates")
 
 
 def baselines() -> list[Record]:
-    """The records that ship with the package."""
-    return results(SHIPPED)
+    """The records of baselines that ship with the package."""
+    return [
+        record
+        for folder in sorted(SHIPPED.iterdir())
+        for record in results(folder)
+        if baseline(record)
+    ]
 
 
 def baseline(record: Record) -> str | None:

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from rulekeep.article.leak import WINDOW, leak_scores
 from rulekeep.article.published import comparison
-from rulekeep.commands.options import Device, Flag, Integers, Workers, run_folder, within
-from rulekeep.commands.runs import How, make_runs
-from rulekeep.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
+from rulekeep.commands.options import Device, Flag, Integers, Workers, within
+from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.executors import LocalExecutor
 from rulekeep.printable import pasted
+from rulekeep.records.folders import run_folder
 from rulekeep.running.building import check_device
 from rulekeep.specs import (
     ARTICLE_MODELS,
@@ -21,6 +21,7 @@ from rulekeep.specs import (
     split_names,
 )
 from rulekeep.specs.article import MOST_ARTICLE_STEPS
+from rulekeep.sweeps.making import How, make_runs
 from rulekeep.sweeps.planning import identity
 
 
@@ -72,10 +73,8 @@ def article(
     folder = run_folder("article", out)
     made = make_runs(
         lambda _: sorted(cells, key=_length, reverse=True), folder, LocalExecutor(workers),
-        how=How(no_weights=True),
+        how=How(weights=False),
     )  # fmt: skip
-    if made.interrupted:
-        return EXIT_INTERRUPTED
     records = {cell: made.records.get(identity(cell)) for cell in cells}
     results = {cell: one for cell, one in records.items() if one is not None and one.is_result}
     failures = list[str]()

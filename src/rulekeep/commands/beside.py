@@ -7,12 +7,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rich.table import Table
-
 from rulekeep.analysis.baselines import BASELINES, baseline, baselines, protocol
 from rulekeep.analysis.variants import shown_options
-from rulekeep.console import rich_console, tell
-from rulekeep.printable import counted, printable
+from rulekeep.console import print_table, tell
+from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.specs import written
 
@@ -27,23 +25,17 @@ class Line(NamedTuple):
 
 
 def chart(lines: Sequence[Line]) -> None:
-    """Mean retention of each line at each length, as a number and a bar; the last is the run."""
+    """Mean retention of each line at each length, as a number and a bar."""
     lengths = sorted({length for line in lines for length in line.by_length})
-    table = Table(box=None, pad_edge=False, show_header=True)
-    table.add_column("retention, tokens:", no_wrap=len(lengths) < 4)
-    for length in lengths:
-        table.add_column(f"{length:,}", no_wrap=True)
-    for line in lines:
-        cells = []
-        for length in lengths:
-            found = line.by_length.get(length)
-            if found is None:
-                cells.append("–")
-                continue
-            mean = statistics.fmean(found)
-            cells.append(f"{mean:.3f} {'█' * round(_BAR * mean)}")
-        table.add_row(printable(line.name), *cells, style="bold" if line is lines[-1] else None)
-    rich_console().print(table)
+    rows = [[line.name, *(_bar(line.by_length.get(at)) for at in lengths)] for line in lines]
+    print_table(["retention, tokens:", *(f"{length:,}" for length in lengths)], rows)
+
+
+def _bar(scores: Sequence[float] | None) -> str:
+    if scores is None:
+        return "–"
+    mean = statistics.fmean(scores)
+    return f"{mean:.3f} {'█' * round(_BAR * mean)}"
 
 
 def line_of(record: Record) -> Line:

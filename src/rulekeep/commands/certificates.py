@@ -5,18 +5,17 @@ import inspect
 import json
 import platform
 import re
-import shlex
-import sys
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rulekeep.checks.certificate import LEVEL, MOST_EXCESS, Certificate
+from rulekeep.console import command_line, tell
 from rulekeep.printable import markdown_table
 from rulekeep.records import provenance as sources
-from rulekeep.tasks import SampledTask, Task, TaskOptions
+from rulekeep.records.store import write_record
+from rulekeep.tasks import Article, SampledTask, Task
 
 # Who scores what is shown of the article: no reader of as much can do better.
 LEAK_READER = "last 6, best of all readers (exact enumeration)"
@@ -39,17 +38,15 @@ def table(made: Certificate) -> str:
 def verdict(made: Certificate) -> str:
     """One line: whether it passes, and which reader it fails by."""
     if made.passed:
-        said, best = f"passes: every local reader's bound is at most {MOST_EXCESS}", made.so_far
+        line, best = f"passes: every local reader's bound is at most {MOST_EXCESS}", made.so_far
         if made.is_chance_out_of_reach:
-            said += (
+            line += (
                 f"; but chance is stated as {best.chance:.3f}, and no reader of the answer so far "
                 f"is right more than {best.retention:.3f} of the time: is it too high?"
             )
-        return said
-    worst = max(
-        (reading for reading in made.readings if reading.passed is False),
-        key=lambda reading: reading.excess,
-    )
+        return line
+    failing = (reading for reading in made.readings if reading.passed is False)
+    worst = max(failing, key=lambda reading: reading.excess)
     few = "; so few examples show nothing: give more" if made.too_few else ""
     return (
         f"FAILS: {worst.reader} is {worst.excess:.3f} above chance "
@@ -65,60 +62,74 @@ def task_record(
     code: Mapping[str, str],
 ) -> dict[str, Any]:
     """The record of a sampled task's certificates, one for each context; `code` is `of_file`'s."""
-    return {
-        "kind": "certificate",
-        "task": task.name,
-        "named": name,
-        "options": _plain(task.options),
-        "notes": list(task.notes),
-        "seed": seed,
-        "level": LEVEL,
-        "most_excess": MOST_EXCESS,
-        "passed": all(one.passed for one in made.values()),
-        "contexts": [
-            {
-                "context": context,
-                "passed": one.passed,
-                "examples": one.examples,
-                "data_hash": one.data_hash,
-                "readings": [
-                    {**reading._asdict(), "passed": reading.passed} for reading in one.readings
-                ],
-            }
-            for context, one in made.items()
-        ],
-        **code,
-        **_made_by(type(task)),
-    }
+    contexts = [
+        {
+            "context": context,
+            "passed": one.passed,
+            "examples": one.examples,
+            "data_hash": one.data_hash,
+            "readings": [
+                {**reading._asdict(), "passed": reading.passed} for reading in one.readings
+            ],
+        }
+        for context, one in made.items()
+    ]
+    options = task.options.model_dump(mode="json")
+    own = {"options": options, "notes": list(task.notes), "seed": seed, "level": LEVEL, **code}
+    return _record(type(task), task.name, name, contexts, own)
 
 
 def leak_record(
-    task: type[Task],
-    scores: Mapping[int, dict[str, float]],
-    chance: float,
-    hashes: Mapping[int, str],
+    scores: Mapping[int, dict[str, float]], chance: float, hashes: Mapping[int, str]
 ) -> dict[str, Any]:
     """The record of the article's leak, by exact enumeration of its test split."""
+    contexts = [
+        {
+            "context": context,
+            "passed": one["retention"] - chance <= MOST_EXCESS,
+            "chance": chance,
+            "data_hash": hashes[context],
+            **one,
+        }
+        for context, one in scores.items()
+    ]
+    return _record(
+        Article, Article.name, Article.name, contexts, {"options": {}, "notes": [LEAK_READER]}
+    )
+
+
+def _record(
+    kind: type[Task],
+    task: str,
+    named: str,
+    contexts: list[dict[str, Any]],
+    own: Mapping[str, Any],
+) -> dict[str, Any]:
+    packages = ("rulekeep", "numpy", "scipy", "scikit-learn")
     return {
         "kind": "certificate",
-        "task": task.name,
-        "named": task.name,
-        "options": {},
-        "notes": [LEAK_READER],
+        "task": task,
+        "named": named,
+        **own,
         "most_excess": MOST_EXCESS,
-        "passed": all(one["retention"] - chance <= MOST_EXCESS for one in scores.values()),
-        "contexts": [
-            {
-                "context": context,
-                "passed": one["retention"] - chance <= MOST_EXCESS,
-                "chance": chance,
-                "data_hash": hashes[context],
-                **one,
-            }
-            for context, one in scores.items()
-        ],
-        **_made_by(task),
+        "passed": all(one["passed"] for one in contexts),
+        "contexts": contexts,
+        "source": _source(kind),
+        "environment": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+            "platform": platform.platform(),
+        },
+        "command": command_line(),
     }
+
+
+def write(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Keep a record in its folder; whether it passes."""
+    path = folder / file_name(record)
+    write_record(path, dict(record))
+    tell(f"record: {path}")
+    return bool(record["passed"])
 
 
 def file_name(record: Mapping[str, Any]) -> str:
@@ -140,27 +151,6 @@ def of_file(name: str) -> dict[str, str]:
     if place.suffix != ".py":
         return {}
     return {"file": str(place.absolute()), "file_code": sources.code_of_file(place)}
-
-
-def _plain(options: TaskOptions) -> dict[str, Any]:
-    """Values as JSON has them; a set in a fixed order, because the name depends on it."""
-    return {
-        name: sorted(value, key=str) if isinstance(getattr(options, name), AbstractSet) else value
-        for name, value in options.model_dump(mode="json").items()
-    }
-
-
-def _made_by(task: type[Task]) -> dict[str, Any]:
-    packages = ("rulekeep", "numpy", "scipy", "scikit-learn")
-    return {
-        "source": _source(task),
-        "environment": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-            "platform": platform.platform(),
-        },
-        "command": shlex.join(["rulekeep", *sys.argv[1:]]),
-    }
 
 
 def _source(task: type[Task]) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from rulekeep.analysis.summary import LEVEL, Interval
-from rulekeep.commands.options import Flag, Rates, Seed, Texts, Whole, Workers, run_folder
-from rulekeep.commands.runs import carry_out
+from rulekeep.commands.options import Flag, Rates, Seed, Texts, Whole, Workers
+from rulekeep.commands.runs import ended
 from rulekeep.compaction.compactors import find
 from rulekeep.compaction.figures import Place, Survival, cells
 from rulekeep.compaction.history import made
@@ -20,11 +20,13 @@ from rulekeep.compaction.resolving import resolve_compaction
 from rulekeep.compaction.run import saved_file
 from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.executors import LocalExecutor
+from rulekeep.records.folders import Command, run_folder
 from rulekeep.records.store import results, write_text
 from rulekeep.reporting.compaction import label
 from rulekeep.specs import CompactionSpec, UsageError
 from rulekeep.specs.compaction import STAND_INS
 from rulekeep.sweeps import planning
+from rulekeep.sweeps.making import make_runs
 
 # What a job of this kind needs: no torch.
 _PRELOADED = ("rulekeep.sweeps.job", "rulekeep.compaction.run")
@@ -135,9 +137,8 @@ def compact(
     root = run_folder("compact", out)
     given = shlex.join(["rulekeep", *sys.argv[1:]])
     executor = LocalExecutor(workers, preloaded=_PRELOADED)
-    code = carry_out(
-        lambda _: specs, root, executor, command=planning.Command(given, str(Path.cwd()))
-    )
+    command = Command(given, str(Path.cwd()))
+    code = ended(make_runs(lambda _: specs, root, executor, command=command), root)
     if code:
         return code
     wanted = {planning.identity(spec) for spec in specs}

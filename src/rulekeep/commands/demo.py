@@ -3,11 +3,12 @@
 from typing import Any
 
 from rulekeep.commands.beside import Line, chart, line_of
-from rulekeep.commands.options import Workers, run_folder
-from rulekeep.commands.runs import make_runs
-from rulekeep.console import EXIT_INTERRUPTED, tell
+from rulekeep.commands.options import Workers
+from rulekeep.console import tell
 from rulekeep.executors import LocalExecutor
+from rulekeep.records.folders import run_folder
 from rulekeep.specs import RunSpec
+from rulekeep.sweeps.making import make_runs
 from rulekeep.sweeps.planning import identity
 
 # The same task, steps and batch for each: short texts, so that two cores need two minutes.
@@ -53,8 +54,6 @@ def demo(*, out: str | None = None, workers: Workers = None) -> int:
     )
     # The one that takes longest begins first.
     made = make_runs(lambda _: [*specs.values()][::-1], root, LocalExecutor(workers))
-    if made.interrupted:
-        return EXIT_INTERRUPTED
     if code := made.say_failed(root):
         return code
     records = {name: made.records[identity(spec)] for name, spec in specs.items()}

@@ -4,20 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from rulekeep.commands.done_run import done_run, result_of
 from rulekeep.commands.options import Lengths, Seed, within
 from rulekeep.commands.printed import print_tables
 from rulekeep.console import (
-    EXIT_FAILED,
     command_line,
     progress_bars,
     rich_console,
     say,
     tell,
 )
-from rulekeep.executors import Advanced, Finished, LocalExecutor
+from rulekeep.executors import LocalExecutor
 from rulekeep.explain.record import RECORD, Job, read_explanation
 from rulekeep.printable import pasted
+from rulekeep.records.folders import done_run
 from rulekeep.records.store import Record
 from rulekeep.specs import RunSpec
 
@@ -58,10 +57,7 @@ def explain(
         seed=seed,
         command=command_line(),
     )
-    notes = result_of(_ended(job, int(record.history[-1]["step"])))
-    if notes is None:
-        return EXIT_FAILED
-    for note in notes:
+    for note in _explained(job, int(record.history[-1]["step"])):
         say(note)
     _print(record, folder.path / RECORD)
     runs = folder.path.parent
@@ -83,28 +79,24 @@ def _contexts(spec: RunSpec) -> tuple[int, ...]:
     return tuple(c for c in spec.tested if c <= longest) or (spec.context,)
 
 
-def _ended(job: Job, steps: int) -> Finished:
-    """How the job ended; shows how far it is until then."""
+def _explained(job: Job, steps: int) -> list[str]:
+    """Explains in a process of its own, and shows how far it is."""
     stages = [f"reading states at {context:,} tokens" for context in job.contexts]
     stages.append(f"tracing tokens at {max(job.contexts):,}")
-    console = rich_console(errors=True)
-    executor = LocalExecutor(1)
-    executor.prepare()
-    said = set[str]()
+    console, said = rich_console(errors=True), set[str]()
     with progress_bars(console) as progress:
         bar = progress.add_task("starting", total=steps)
-        for event in executor.run(explain_job, [job]):
-            if isinstance(event, Finished):
-                return event
-            if not isinstance(event, Advanced):
-                continue
-            trains = event.steps <= steps
-            stage = "training again" if trains else stages[event.steps - steps - 1]
-            progress.update(bar, description=stage, completed=min(event.steps, steps))
+
+        def heard(step: int) -> None:
+            trains = step <= steps
+            stage = "training again" if trains else stages[step - steps - 1]
+            progress.update(bar, description=stage, completed=min(step, steps))
             if stage not in said:
                 said.add(stage)
                 console.print(f"{stage}{f', {steps} steps' if trains else ''}", soft_wrap=True)
-    raise AssertionError("a job ends")
+
+        notes: list[str] = LocalExecutor(1).result(explain_job, job, heard)
+    return notes
 
 
 def _print(record: Record, path: Path) -> None:

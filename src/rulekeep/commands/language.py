@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers, run_folder
-from rulekeep.commands.runs import Settled, carry_out
+from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers
+from rulekeep.commands.runs import ended
 from rulekeep.console import say
 from rulekeep.executors import LocalExecutor
 from rulekeep.language.chat import unstated_for
@@ -16,10 +16,12 @@ from rulekeep.language.contract import EMPTY, REPLY_TOKENS
 from rulekeep.language.families import read_families
 from rulekeep.printable import counted
 from rulekeep.records import Record
+from rulekeep.records.folders import Command, run_folder
 from rulekeep.records.store import results
 from rulekeep.specs import AnySpec, LanguageSpec, UsageError
 from rulekeep.specs.language import LEAST_PROMPTS, Format, Replies
 from rulekeep.sweeps import planning
+from rulekeep.sweeps.making import Settled, make_runs
 
 # Prompts without chat that say which families a model can follow at all: some 17 a family.
 # Counts for the families that ship; those of another file are in proportion to its families.
@@ -157,8 +159,9 @@ def language(
         return Settled([first, *(cell.model_copy(update={"families": kept}) for cell in cells)])
 
     given = shlex.join(["rulekeep", *_without_out(sys.argv[1:])])
-    command = planning.Command(given, str(Path.cwd()))
-    return carry_out(make, root, LocalExecutor(workers or 1), command=command, chooses=True)
+    command = Command(given, str(Path.cwd()))
+    executor = LocalExecutor(workers or 1)
+    return ended(make_runs(make, root, executor, command=command, chooses=True), root)
 
 
 def _admission_prompts(first: LanguageSpec, families: int) -> int:

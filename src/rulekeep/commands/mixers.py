@@ -1,6 +1,6 @@
 """`rulekeep check`: a mixer against the contract."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,7 +14,7 @@ def check(
     mixer: Annotated[str, Parameter(name="MIXER")],
     /,
     *,
-    mixer_options: dict[str, str] | None = None,
+    mixer_options: dict[str, Any] | None = None,
     width: Annotated[int, within(1, WIDEST)] = 64,
     device: Device = "cpu",
 ) -> int:
@@ -23,20 +23,20 @@ def check(
     Parameters
     ----------
     mixer
-        file.py:Class or module:Class; a name of the catalogue is checked as well.
+        file.py:Class or module:Class; a name of the catalogue is checked as well. Options may
+        stand in brackets, as in delta[heads=8].
     mixer_options
         The mixer's own options, as in --mixer-options.heads 8.
     width
         Channels of its input and output.
     """
-    options = dict(named_options(mixer_options or {}))
+    given = dict(named_options(mixer_options or {}))
     # Only what runs a mixer loads torch.
     from rulekeep.checks.mixers import check_mixer
     from rulekeep.checks.properties import PROPERTIES
     from rulekeep.commands.printed import print_rows
-    from rulekeep.mixers import MIXERS
-    from rulekeep.running.building import check_device
+    from rulekeep.running.building import asked_mixer, check_device
 
     check_device(device)
-    rows = check_mixer(MIXERS.find(mixer), options, width=width, device=device)
-    return print_rows(mixer, rows, PROPERTIES)
+    kind, options = asked_mixer(mixer, given)
+    return print_rows(mixer, check_mixer(kind, options, width=width, device=device), PROPERTIES)

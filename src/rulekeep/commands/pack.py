@@ -1,21 +1,17 @@
 """`rulekeep pack`: a finished folder of runs as one file, to commit or to send."""
 
-from pathlib import Path
-
-from rulekeep.commands.options import existing, run_folder
-from rulekeep.commands.records import kept_beside
 from rulekeep.console import tell
 from rulekeep.printable import counted, pasted
+from rulekeep.records.beside import kept_beside
+from rulekeep.records.folders import existing, run_folder
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.records.store import (
     FORMER_IDS,
-    Values,
     former_ids,
     make_folder,
     packed_values,
     read_record,
     run_folders,
-    unreadable,
     write_bytes,
     write_record,
 )
@@ -39,42 +35,29 @@ def pack(folder: str, /, *, out: str) -> int:
     target = run_folder("pack", out)
     if (target / PACKED).exists():
         raise UsageError(f"{target / PACKED}: stands there already; name another --out")
-    broken, live = list[str](), {run.id for run in run_folders(root)}
+    broken, runs = list[str](), run_folders(root)
+    live = {run.id for run in runs}
     # What the folder has packed already, except for runs that also stand unpacked.
     packed_runs = (one for one in packed_values(root, broken) if "id" in one)
     records = [one for one in packed_runs if one["id"] not in live]
-    records += [*_of_runs(root, folder), *kept_beside(root, broken)]
+    for run in runs:
+        try:
+            record = run.load()
+            if record is not None and record.is_result:
+                records.append(read_record(run.record))
+            else:
+                broken.append(f"run {run.id}: has no result")
+        except (CorruptRecordError, OSError) as error:
+            broken.append(f"run {run.id}: {error}")
+    again = f"let rulekeep resume {pasted(folder)} make what is missing"
     if broken:
-        raise UsageError(f"{broken[0]}; mend or remove the file first")
-    if not records:
-        raise UsageError(f"{folder}: has no record; name the --out of a sweep")
-    content = packed(records)
+        raise UsageError(f"{broken[0]}; {again}, or mend the file")
+    records += kept_beside(root, broken)
+    if broken or not records:
+        raise UsageError(f"{broken[0]}; mend it" if broken else f"{folder}: has no record")
     make_folder(target, f"--out {out}")
-    write_bytes(target / PACKED, content)
+    write_bytes(target / PACKED, packed(records))
     if former := former_ids(root):
         write_record(target / FORMER_IDS, former)
     tell(f"{counted(len(records), 'record')}: {target / PACKED}")
     return 0
-
-
-def _of_runs(root: Path, named: str) -> list[Values]:
-    found, left = list[Values](), list[str]()
-    for run in run_folders(root):
-        try:
-            record = run.load()
-            if record is None or not record.is_result:
-                left.append(run.id)
-                continue
-            found.append(read_record(run.record))
-        except CorruptRecordError as error:
-            again = f"rulekeep resume {pasted(named)} makes it"
-            raise UsageError(f"run {run.id}: {error}; {again}") from None
-        except OSError as error:
-            said = unreadable(run.record, error)
-            raise UsageError(f"run {run.id}: {said}; mend or remove it") from None
-    if left:
-        raise UsageError(
-            f"{named}: {counted(len(left), 'run has', 'runs have')} no result, as {left[0]}; "
-            f"let rulekeep resume {pasted(named)} make what is missing"
-        )
-    return found

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from rulekeep.checks.rows import SEE_ABOVE, Row
+from rulekeep.checks.rows import SEE_ABOVE, Row, line
 from rulekeep.console import EXIT_FAILED, print_table, rich_console, say, score_text, tell
 from rulekeep.printable import printable
 from rulekeep.reporting.marked import MARKS, Piece, legend
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     # Only what shows loads the report.
     from rulekeep.reporting.tables import Table
-
-_HOLDS = {True: "pass", False: "FAIL", None: "skip"}
 
 
 def print_tables(tables: "Iterable[Table]") -> None:
@@ -90,17 +88,6 @@ def _marked(piece: Piece, coloured: bool) -> Text:
     if mark is None:
         return Text(word, "dim italic" if piece.kind == "left out" else "dim")
     return Text(word, mark.style) if coloured else Text(f"{mark.letter}[{word}]")
-
-
-def lines(rows: Sequence[Row]) -> list[str]:
-    """The rows of a finished check, a line per property."""
-    width = max((len(row.property) for row in rows), default=0)
-    return [line(row, width) for row in rows if row.compared != SEE_ABOVE]
-
-
-def line(row: Row, width: int) -> str:
-    """A property, whether it holds, and what was compared."""
-    return f"{_HOLDS[row.passed]}  {row.property:{width}}  {row.compared}"
 
 
 def print_rows(name: str, rows: Iterable[Row], properties: Iterable[str]) -> int:

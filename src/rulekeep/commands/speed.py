@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from rulekeep.commands.options import Device, Integers, opened, run_folder, within
+from rulekeep.commands.options import Device, Integers, within
 from rulekeep.commands.printed import print_tables
 from rulekeep.console import (
     EXIT_FAILED,
@@ -20,7 +20,8 @@ from rulekeep.executors.base import Advanced
 from rulekeep.executors.local import WORKER_ENVIRONMENT, available_cores
 from rulekeep.printable import pasted, printable
 from rulekeep.records import provenance
-from rulekeep.records.store import write_record
+from rulekeep.records.folders import run_folder
+from rulekeep.records.store import make_folder, write_record
 from rulekeep.running.building import check_device, own_options_first
 from rulekeep.specs import HYBRID, UsageError, mixer_specs
 from rulekeep.speed.figures import failures
@@ -80,8 +81,8 @@ def speed(
     if len(spec.threads) < len(_THREADS):
         say("this process may use one core only: nothing is measured on 2 threads")
     try:
-        with opened(folder):
-            record = _measured(spec, path)
+        make_folder(folder, f"--out {folder}")
+        record = _measured(spec, path)
     except KeyboardInterrupt:
         say(f"interrupted: {path} keeps what was measured" if path.exists() else "interrupted")
         return EXIT_INTERRUPTED

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from rulekeep.commands.options import Workers
-from rulekeep.console import EXIT_FAILED, EXIT_INTERRUPTED, say, tell
+from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.printable import counted
 from rulekeep.specs import UsageError
 
@@ -55,12 +55,7 @@ def study(
         names = [name]
     opened = [studies.opened(one) for one in names]
     if verb == "run":
-        code = 0
-        for one in opened:
-            code = max(code, _run(one, workers))
-            if code == EXIT_INTERRUPTED:
-                break
-        return code
+        return max(_run(one, workers) for one in opened)
     act = studies.build if verb == "build" else studies.check
     problems = [line for one in opened for line in act(one)]
     if every:
@@ -78,8 +73,9 @@ def study(
 
 
 def _run(one: "Opened", workers: int | None) -> int:
-    from rulekeep.commands.runs import Where, sweep
+    from rulekeep.commands.runs import sweep
     from rulekeep.study import RESULTS
+    from rulekeep.sweeps.making import Where
     from rulekeep.sweeps.presets import PRESETS
 
     code = 0
@@ -90,8 +86,5 @@ def _run(one: "Opened", workers: int | None) -> int:
             what = what if what in PRESETS else f"{one.path}:{made_by.what}"
             mixers = ",".join(one.study.variants[key].mixer for key in made_by.mixers) or None
             out = str(one.root / RESULTS / folder)
-            done = sweep(what, mixers=mixers, out=out, where=Where(workers=workers))
-            if done == EXIT_INTERRUPTED:
-                return done
-            code = max(code, done)
+            code = max(code, sweep(what, mixers=mixers, out=out, where=Where(workers=workers)))
     return code

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rulekeep.commands.options import existing
 from rulekeep.console import EXIT_USAGE, say, tell
+from rulekeep.records.folders import existing
 from rulekeep.records.store import make_folder, write_bytes
 from rulekeep.specs import UsageError
 

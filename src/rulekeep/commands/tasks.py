@@ -1,34 +1,28 @@
 """`rulekeep certify`, `data`, `show` and `check-task`: the tasks, their proofs and their data."""
 
 import hashlib
-import os
 import sys
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from rulekeep.checks.sample_form import AnyTask
-from rulekeep.commands.options import Lengths, Seed, Whole, opened, run_folder, within
-from rulekeep.commands.task_options import (
-    Asked,
-    draw_pieces,
-    first_look,
-    make_task,
-    task_options,
-)
+from rulekeep.checks.sample_form import AnyTask, whole_sample, whole_samples
+from rulekeep.commands.options import Lengths, Seed, Whole, within
 from rulekeep.console import EXIT_FAILED, command_line, say, tell
 from rulekeep.printable import counted
-from rulekeep.specs import UsageError
+from rulekeep.records.folders import run_folder
+from rulekeep.records.store import make_folder
+from rulekeep.registry import make
+from rulekeep.specs import Spec, UsageError, option_name, scalar
 from rulekeep.sweeps.presets import SHORTEST_TESTED
-from rulekeep.tasks import TASKS, Article, SampledTask, Split
+from rulekeep.tasks import TASKS, Article, Sample, SampledTask, Split
 
 # The lengths that certificates are given at.
 GRID = (64, 256, 1028, 4096)
 MOST_SHOWN = 100
-# Bytes of a file name, with room for the suffix of one that is being written.
-_LONGEST_NAME = 200
 
 TaskName = Annotated[
     str,
@@ -63,26 +57,19 @@ def certify(
     context
         Contexts in tokens, separated by commas: 64 (96 for apply and override), 256, 1028, 4096.
     examples
-        Examples of train and of test, for each context.
+        Examples of train and of test, for each context. The article is a table: it takes all.
     out
         Folder for the record, runs/certify-TIME if left out.
     """
-    asked = make_task(task, options, ("context", "examples", "seed", "out"))
-    contexts = context or _contexts(asked)
+    made = make_task(task, options)
+    contexts = context or default_contexts(made)
     for length in contexts:
-        first_look(asked, "test", length, seed)
+        whole_sample(f"task {task!r}", made, "test", length, 1, seed=seed, start=0)
     folder = run_folder("certify", out)
-    with opened(folder):
-        _ignored_by_a_table(asked.task, examples=examples != 8000, seed=seed != 0)
-        if isinstance(asked.task, Article):
-            return _certify_article(contexts, folder)
-        return _certify_sampled(task, asked.task, contexts, examples, seed, folder)
-
-
-def _ignored_by_a_table(task: AnyTask, **asked: bool) -> None:
-    for option, given in asked.items():
-        if given and isinstance(task, Article):
-            say(f"the article task is a table: --{option} ignored")
+    make_folder(folder, f"--out {folder}")
+    if isinstance(made, Article):
+        return _certify_article(contexts, folder)
+    return _certify_sampled(task, made, contexts, examples, seed, folder)
 
 
 def _certify_sampled(
@@ -97,17 +84,18 @@ def _certify_sampled(
         for length in contexts:
             made[length] = one = certificate_of(task, length, examples=count, seed=seed)
             tell(
-                f"{name} at {length:,} tokens, {_said(task)}: {one.examples:,} test examples, "
-                f"data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n"
+                f"{name} at {length:,} tokens, {_options_of(task)}: {one.examples:,} test "
+                f"examples, data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n"
                 f"{certificates.verdict(one)}\n",
                 flush=True,
             )
     finally:
         # Minutes a length: those that are done are kept, whatever ends it.
         if made:
-            record = certificates.task_record(name, task, made, seed, code)
-            _write(folder, record)
-    return 0 if record["passed"] else EXIT_FAILED
+            passed = certificates.write(
+                folder, certificates.task_record(name, task, made, seed, code)
+            )
+    return 0 if passed else EXIT_FAILED
 
 
 def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
@@ -123,12 +111,11 @@ def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
         length: hashlib.sha256(Article().examples("test", length).tokens.tobytes()).hexdigest()
         for length in contexts
     }
-    record = certificates.leak_record(Article, scores, chance, hashes)
-    if not record["passed"]:
+    passed = certificates.write(folder, certificates.leak_record(scores, chance, hashes))
+    if not passed:
         best = max(one["retention"] for one in scores.values())
-        tell(f"FAILS: without memory {best:.3f} of first mentions, where chance is {chance:.3f}\n")
-    _write(folder, record)
-    return 0 if record["passed"] else EXIT_FAILED
+        tell(f"FAILS: without memory {best:.3f} of first mentions, where chance is {chance:.3f}")
+    return 0 if passed else EXIT_FAILED
 
 
 def data(
@@ -158,31 +145,28 @@ def data(
     out
         File to write, which appears when it is whole; standard output if left out.
     """
+    from rulekeep.records.store import whole_file
     from rulekeep.tasks import export
 
-    asked = make_task(task, options, ("context", "n", "split", "format", "seed", "out"))
-    count = n or (Article.size if isinstance(asked.task, Article) else 1000)
+    made = make_task(task, options)
+    count = n or (Article.size if isinstance(made, Article) else 1000)
     export.require(format)
-    _ignored_by_a_table(asked.task, seed=seed != 0)
-    first_look(asked, split, context, seed, count - 1)
-    pieces = draw_pieces(asked, split, context, count, seed, export.PIECE_TOKENS)
+    whole_sample(f"task {task!r}", made, split, context, 1, seed=seed, start=count - 1)
+    pieces = _pieces(task, made, split, context, count, seed, export.PIECE_TOKENS)
     about = {
-        "task": task, "options": asked.task.options.model_dump_json(),
+        "task": task, "options": made.options.model_dump_json(),
         "split": split, "context": str(context), "seed": str(seed),
-        "version": str(asked.task.version), "vocabulary": " ".join(asked.task.vocabulary),
+        "version": str(made.version), "vocabulary": " ".join(made.vocabulary),
         "rulekeep": version("rulekeep"),
     }  # fmt: skip
-    if out is None:
-        if format != "jsonl" and sys.stdout.isatty():
-            raise UsageError(f"--format {format}: not for a terminal; add --out FILE or a pipe")
+    if out is not None:
+        with whole_file(Path(out)) as file:
+            data_hash = export.export(pieces, file, format, about)
+    elif format != "jsonl" and sys.stdout.isatty():
+        raise UsageError(f"--format {format}: not for a terminal; add --out FILE or a pipe")
+    else:
         data_hash = export.export(pieces, sys.stdout.buffer, format, about)
         sys.stdout.buffer.flush()
-    else:
-        from rulekeep.records.store import whole_file
-
-        path = _file("out", out)
-        with whole_file(path) as file:
-            data_hash = export.export(pieces, file, format, about)
     say(f"{counted(count, 'example')}, sha256 of the tokens: {data_hash}")
     return 0
 
@@ -213,25 +197,22 @@ def show(
     """
     from rulekeep.reporting.marked import pieces
 
-    asked = make_task(task, options, ("context", "n", "split", "seed", "html"))
-    file = None if html is None else _file("html", html)
-    sample = next(draw_pieces(asked, split, context, n, seed, n * max(1, context)))
-    examples = [pieces(sample, row, asked.task.vocabulary) for row in range(n)]
-    said, title = _said(asked.task), f"{task} at {context:,} tokens, split {split}"
-    _ignored_by_a_table(asked.task, seed=seed != 0)
-    if not isinstance(asked.task, Article):
+    made = make_task(task, options)
+    sample = next(_pieces(task, made, split, context, n, seed, n * max(1, context)))
+    examples = [pieces(sample, row, made.vocabulary) for row in range(n)]
+    title = f"{task} at {context:,} tokens, split {split}"
+    if not isinstance(made, Article):
         title += f", seed {seed}"
-    if file is None:
+    if html is None:
         from rulekeep.commands.printed import print_examples
 
-        print_examples(title, said, examples)
+        print_examples(title, _options_of(made), examples)
         return 0
     from rulekeep.records.store import write_text
     from rulekeep.reporting.page import render_examples
 
-    command = command_line()
-    write_text(file, render_examples(title, said, examples, command))
-    tell(f"page: {file}")
+    write_text(Path(html), render_examples(title, _options_of(made), examples, command_line()))
+    tell(f"page: {html}")
     return 0
 
 
@@ -253,55 +234,51 @@ def check_task(
     examples
         Examples of train and of test that the certificate is given on.
     """
-    cls = TASKS.find(task)
-    if not issubclass(cls, SampledTask):
-        raise UsageError(f"task {task!r}: is a table, not a SampledTask; there is no draw to check")
-    own = ("context", "examples", "seed")
-    asked = make_task(task, options, own)
-    length = asked.task.shortest_context if context is None else context
-    first_look(asked, "test", length, seed)
     from rulekeep.checks.tasks import check_task as rows_of
     from rulekeep.commands.printed import print_rows
 
-    given = task_options(task, cls, options, own).model_dump(exclude_unset=True)
+    cls = TASKS.find(task)
+    if not issubclass(cls, SampledTask):
+        raise UsageError(f"task {task!r}: is a table, not a SampledTask; there is no draw to check")
+    made = make_task(task, options)
+    length = made.shortest_context if context is None else context
+    whole_sample(f"task {task!r}", made, "test", length, 1, seed=seed, start=0)
+    given = made.options.model_dump(exclude_unset=True)
     rows = rows_of(cls, context=length, examples=examples, seed=seed, **given)
     return print_rows(task, rows, [row.property for row in rows])
 
 
-def _contexts(asked: Asked) -> tuple[int, ...]:
-    shortest = asked.task.shortest_context
+def make_task(name: str, options: Mapping[str, str]) -> AnyTask:
+    """The task of a name; `--decoy-rate 0.5` is the field `decoy_rate` of its `options_type`.
+
+    Raises:
+        UsageError: there is no such task or option, or a value is out of its range.
+    """
+    cls: Any = TASKS.find(name)
+    values = {option_name(key): scalar(text) for key, text in options.items()}
+    given: Spec = cls.options_type.parse(**values)
+    task: AnyTask = make(f"task {name!r}", cls, given)
+    return task
+
+
+def _pieces(
+    name: str, task: AnyTask, split: Split, context: int, n: int, seed: int, piece_tokens: int
+) -> Iterator[Sample]:
+    """Examples 0 to n - 1, in pieces of roughly this many tokens."""
+    step = max(1, piece_tokens // context) if context > 0 else 1
+    yield from whole_samples(f"task {name!r}", task, split, context, n, seed=seed, step=step)
+
+
+def default_contexts(task: AnyTask) -> tuple[int, ...]:
+    """The lengths at which a task is certified unless others are asked for."""
+    shortest = task.shortest_context
     # As the presets test it: 64 leaves the tasks with a request next to no body.
     first, *longer = GRID
-    grid = (SHORTEST_TESTED.get(asked.task.name, first if shortest <= first else 96), *longer)
+    grid = (SHORTEST_TESTED.get(task.name, first if shortest <= first else 96), *longer)
     return tuple(context for context in grid if context >= shortest) or (shortest,)
 
 
-def _said(task: AnyTask) -> str:
+def _options_of(task: AnyTask) -> str:
     return " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in task.options.model_dump().items()
     )
-
-
-def _file(option: str, text: str) -> Path:
-    """A file that can be written: its folder is there, and it is no folder itself."""
-    if not text.strip() or not text.isprintable():
-        raise UsageError(f"--{option} {text!a}: must be the name of a file")
-    path = Path(text)
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        raise UsageError(f"--{option} {text}: is too long; name another file")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"--{option} {text}: is not a file")
-    if not path.parent.is_dir():
-        raise UsageError(f"--{option} {text}: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"--{option} {text}: the folder {path.parent} cannot be written")
-    return path
-
-
-def _write(folder: Path, record: dict[str, object]) -> None:
-    from rulekeep.commands import certificates
-    from rulekeep.records.store import write_record
-
-    path = folder / certificates.file_name(record)
-    write_record(path, record)
-    tell(f"record: {path}")

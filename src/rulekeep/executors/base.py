@@ -8,6 +8,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from rulekeep.registry import failure_place
 from rulekeep.specs import UsageError
 
+
+class RunFailedError(RuntimeError):
+    """A run left no result: how it ended, and why, in one line."""
+
+
 # How the reason of a failure begins that the user can mend.
 USAGE = f"{UsageError.__name__}: "
 Progress: TypeAlias = Callable[[int], None]
@@ -61,6 +66,25 @@ class Executor(ABC):
         A job that fails, whose process dies, or that takes longer than `time_limit` seconds ends
         alone. Closing the iterator, or an exception in its consumer, stops the jobs that still run.
         """
+
+    def result(self, function: JobFunction, job: Any, heard: Progress) -> Any:
+        """The result of one job; `heard` is called with its steps.
+
+        Raises:
+            UsageError: the job cannot be done.
+            RunFailedError: its process failed.
+        """
+        self.prepare()
+        for event in self.run(function, [job]):
+            if isinstance(event, Advanced):
+                heard(event.steps)
+            elif isinstance(event, Finished):
+                if event.failure is None:
+                    return event.result
+                if event.failure.reason.startswith(USAGE):
+                    raise UsageError(event.failure.reason.removeprefix(USAGE))
+                raise RunFailedError(f"{event.failure.status}: {event.failure.reason}")
+        raise AssertionError("a job ends")
 
 
 def failure_of(error: BaseException) -> Failure:

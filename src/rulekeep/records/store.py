@@ -518,9 +518,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     # What a link points to is written, and the link stays.
     path = path.resolve()
     temporary = path.with_name(f".{path.name}.tmp-{os.urandom(4).hex()}")
-    # `tempfile` would make it for its owner alone, whatever the umask.
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
+        # `tempfile` would make it for its owner alone, whatever the umask.
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         with os.fdopen(descriptor, "wb") as file:
             _open_as(file, path)
             yield file
@@ -530,7 +530,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and not error.filename:
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             # What fails while it is written, as on a full disk, is said of no file.
             error.filename = str(path)
         raise

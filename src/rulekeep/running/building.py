@@ -19,6 +19,7 @@ from rulekeep.records.identity import PROTOCOL, Identified
 from rulekeep.registry import Registry, make, options_of, source_of, version_of
 from rulekeep.specs import (
     HYBRID,
+    MODEL,
     PUBLISHED_WIDTH,
     AnySpec,
     ArticleCell,
@@ -29,6 +30,8 @@ from rulekeep.specs import (
     Spec,
     UsageError,
     choose,
+    mixer_specs,
+    usual,
 )
 from rulekeep.tasks import TASKS, FewCombinationsWarning, SampledTask
 
@@ -310,3 +313,45 @@ def own_options_first(asked: MixerSpec, *, of_runs: tuple[str, ...] = ()) -> Mix
     moved = {key: value for key, value in asked.settings.items() if key in own}
     kept = {key: value for key, value in asked.settings.items() if key not in own}
     return asked._replace(options={**asked.options, **moved}, settings=kept)
+
+
+def run_spec(values: Mapping[str, Any]) -> RunSpec:
+    """The spec of a run with these fields; its mixer may have options in brackets.
+
+    Raises:
+        UsageError: a field is unknown, or a value cannot be.
+    """
+    return RunSpec.parse(**usual(in_brackets(values)))
+
+
+def in_brackets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run, those in the brackets of its mixer among them.
+
+    Raises:
+        UsageError: a value is given twice, or an option is unknown.
+    """
+    mixer = values.get("mixer")
+    if not isinstance(mixer, str) or "[" not in mixer:
+        return dict(values)
+    asked, *others = mixer_specs(mixer)
+    if others:
+        raise UsageError(f"mixer {mixer!r}: name one")
+    asked, given = own_options_first(asked, of_runs=MODEL), values.get("mixer_options") or {}
+    for name in (*(asked.options.keys() & given.keys()), *(asked.settings.keys() & values.keys())):
+        raise UsageError(f"mixer {mixer!r}: {name} is given twice; give it once")
+    options = {**asked.options, **given}
+    return {**values, "mixer": asked.mixer, "mixer_options": options, **asked.settings}
+
+
+def asked_mixer(
+    mixer: str, options: Mapping[str, Option]
+) -> "tuple[type[Mixer], Mapping[str, Option]]":
+    """The class of a mixer, and its options, some of them in brackets.
+
+    Raises:
+        UsageError: there is no such mixer, or a value in brackets is of a run.
+    """
+    values = in_brackets({"mixer": mixer, "mixer_options": options})
+    for name in values.keys() - {"mixer", "mixer_options"}:
+        raise UsageError(f"mixer {mixer!r}: {name} is no option of it; leave it out")
+    return MIXERS.find(values["mixer"]), values["mixer_options"]

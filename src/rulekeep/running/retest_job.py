@@ -1,20 +1,25 @@
 """What a process gets to test a run later, and what it returns. No torch."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, Field
 
 from rulekeep.printable import pasted
+from rulekeep.specs import Spec
+from rulekeep.specs.run import in_order
 
 
-class Job(NamedTuple):
+class Job(Spec):
     """The folder of a run, as an absolute path, and the lengths to test it at.
 
     `examples` are the number at each length; None takes the number in the spec of the run.
     """
 
     folder: str
-    contexts: tuple[int, ...]
-    examples: int | None
+    contexts: Annotated[tuple[int, ...], AfterValidator(in_order)]
+    examples: int | None = Field(default=None, ge=1, le=10**7)
     command: str
 
 
@@ -23,6 +28,14 @@ class Outcome(NamedTuple):
 
     tested: tuple[int, ...]
     notes: list[str]
+
+
+def retest_job(job: Job, progress: Callable[[int], None]) -> Outcome:
+    """Test a run; `progress` is called with each length as it begins, counted from 1."""
+    # Only the process of the job loads torch.
+    from rulekeep.running.retest import add_tests
+
+    return add_tests(job, progress)
 
 
 def no_weights(folder: Path) -> str:

@@ -28,7 +28,16 @@ from rulekeep.specs.mixer import (
     written,
 )
 from rulekeep.specs.predictor import PredictorSpec
-from rulekeep.specs.run import HYBRID, Option, Positions, RunSpec, TrainingSpec
+from rulekeep.specs.run import (
+    HYBRID,
+    LEFT_OUT,
+    USUAL,
+    Option,
+    Positions,
+    RunSpec,
+    TrainingSpec,
+    usual,
+)
 
 # What a record can be of, by the name of its kind.
 AnySpec: TypeAlias = RunSpec | ArticleCell | PredictorSpec | LanguageSpec | CompactionSpec

@@ -4,7 +4,6 @@ Unknown keys are errors. A message names the value received and the fix.
 """
 
 import difflib
-import operator
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -20,21 +19,6 @@ class UsageError(ValueError):
     """A user asked for something impossible; the message names the value and the fix."""
 
 
-def whole(name: str, value: Any) -> int:
-    """A whole number of any library as Python's.
-
-    Raises:
-        UsageError: it is none.
-    """
-    try:
-        # True is one to Python.
-        if not isinstance(value, bool):
-            return operator.index(value)
-    except TypeError:
-        pass
-    raise UsageError(f"{name} {value!r}: must be a whole number")
-
-
 class Spec(BaseModel):
     """The base of every spec: frozen, keyword-only, strict about keys and types."""
 
@@ -48,8 +32,7 @@ class Spec(BaseModel):
             UsageError: a value is wrong.
         """
         try:
-            # TOML has dates, and no spec does: they are refused as the text they are.
-            text = to_json(values, fallback=str, inf_nan_mode="constants")
+            text = to_json(values, fallback=_as_json, inf_nan_mode="constants")
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise UsageError(validation_line(error, cls.model_fields)) from None
@@ -58,6 +41,13 @@ class Spec(BaseModel):
     def as_recorded(self) -> dict[str, Any]:
         """The spec as records keep it."""
         return self.model_dump(mode="json")
+
+
+def _as_json(value: Any) -> Any:
+    """Numbers of NumPy and torch, and ranges; what no spec has is refused as the text it is."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return list(value) if isinstance(value, range) else str(value)
 
 
 DEVICES = r"cpu|cuda(:[0-9]{1,3})?"

@@ -1,6 +1,7 @@
 """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
-from typing import ClassVar, Literal, Self, TypeAlias
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -90,7 +91,7 @@ class RunSpec(Spec):
         default=(),
         # A list as well, as TOML has it.
         strict=False,
-        description="Lengths to test at, between commas; the training length if left out.",
+        description="Lengths to test at, between commas.",
     )
     seed: int = Field(
         default=1, ge=0, lt=2**63, description="Seed of data, lengths and initialisation."
@@ -186,3 +187,28 @@ class RunSpec(Spec):
     def training(self) -> TrainingSpec:
         """How it is trained."""
         return TrainingSpec(**{name: getattr(self, name) for name in TrainingSpec.model_fields})
+
+
+# What a run is where its user says nothing: the protocol of the committed baselines. A spec's own
+# defaults are another matter: ids are made of what differs from them, so they stay.
+USUAL = {"context": 256, "steps": 1000, "length_growth": 0.65, "validation_examples": 128}
+_WARMUP: int = RunSpec.model_fields["warmup_steps"].default
+# What they are if left out, as help says it.
+LEFT_OUT = {
+    "test_contexts": "1, 4 and 16 times the context if left out.",
+    "warmup_steps": f"Steps / 10, {_WARMUP} at most, if left out.",
+}
+
+
+def usual(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run; missing ones give 1,000 steps to 256 tokens, tested up to 16 times."""
+    # What was given comes first: an error shows the beginning of all values.
+    made = {**values, **{name: value for name, value in USUAL.items() if name not in values}}
+    context, steps = made["context"], made["steps"]
+    if "warmup_steps" not in made and isinstance(steps, int) and 0 < steps < 10 * _WARMUP:
+        made["warmup_steps"] = steps // 10
+    if "test_contexts" not in made and isinstance(context, int):
+        # 1028, not 1024: as the article.
+        longer = (context, 1028 if context == 256 else 4 * context, 16 * context)
+        made["test_contexts"] = longer[:1] if made.get("added_positions") == "learned" else longer
+    return made

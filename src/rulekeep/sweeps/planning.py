@@ -8,17 +8,17 @@ of the validated spec and of the versions of its protocol, task and mixers
     >>> planned.jobs            # what the folder lacks                  # doctest: +SKIP
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import chdir, suppress
+from contextlib import chdir
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from rulekeep.compaction.resolving import ResolvedCompaction, resolve_compaction
 from rulekeep.language.resolving import ResolvedLanguage, resolve_language
-from rulekeep.printable import counted, pasted
+from rulekeep.printable import counted
 from rulekeep.records import Record
+from rulekeep.records.folders import Command, unfinished
 from rulekeep.records.identity import differing
 from rulekeep.records.store import (
     CorruptRecordError,
@@ -90,34 +90,6 @@ class Plan(NamedTuple):
     jobs: list[Job]
     notes: list[str]
     lost: list[str]
-
-
-class Command(NamedTuple):
-    """The command of a sweep as it was given: it may ask for runs that no plan has."""
-
-    text: str
-    working_folder: str
-
-    def pending_file(self, root: Path) -> Path:
-        """Its file in a folder of runs until all its runs are planned."""
-        name = hashlib.sha256("\0".join(self).encode()).hexdigest()[:8]
-        return root / f"sweep-{name}.pending"
-
-    def again(self, root: Path) -> str:
-        """The command line to continue, wherever the folder is now."""
-        here, there = str(Path.cwd()), self.working_folder
-        out = root if here == there else root.absolute()
-        go = "" if here == there else f"cd {pasted(there)} && "
-        return f"{go}{self.text} --out {pasted(out)}"
-
-
-def unfinished(root: Path) -> list[Command]:
-    """The sweeps of a folder that have not asked for all their runs."""
-    found = []
-    for path in sorted(root.glob("sweep-*.pending")):
-        with suppress(OSError, CorruptRecordError):
-            found.append(Command(**read_record(path)))
-    return found
 
 
 def resolve_any(spec: AnySpec) -> AnyResolved:

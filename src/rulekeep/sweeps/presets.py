@@ -9,11 +9,12 @@ its file.
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, article_cells, mixer_specs
-from rulekeep.sweeps.rates import tuned
+
+if TYPE_CHECKING:
+    from rulekeep.records import Record
 
 SEEDS = (1, 2, 3, 4, 5)
 # Seeds that choose a rate. The catalogue's attention is what all others are measured against, and
@@ -75,7 +76,7 @@ CATALOGUE_LENGTH = STANDARD_LENGTH._replace(steps=1000)
 
 
 def protocol(
-    records: Sequence[Record],
+    records: "Sequence[Record]",
     mixers: Sequence[MixerSpec],
     length: Length,
     cells: Mapping[tuple[str, str], Sequence[tuple[str, str]]],
@@ -102,6 +103,9 @@ def protocol(
     Raises:
         UsageError: `tuning_seeds` is out of range, or a mixer is given a learning rate.
     """
+    # Who lists presets needs none of what chooses rates.
+    from rulekeep.sweeps.rates import tuned
+
     if not 1 <= tuning_seeds <= len(seeds):
         raise UsageError(f"tuning_seeds {tuning_seeds}: must be from 1 to {len(seeds)}")
     tuning = seeds[:tuning_seeds]
@@ -161,7 +165,7 @@ def article() -> Sequence[AnySpec]:
 
 
 def standard(
-    records: Sequence[Record],
+    records: "Sequence[Record]",
     *,
     mixers: Sequence[MixerSpec] = STANDARD_MIXERS,
     tuning_seeds: int = TUNING_SEEDS,
@@ -200,7 +204,7 @@ def quick_five(*, mixers: Sequence[MixerSpec] = QUICK_MIXERS) -> Sequence[AnySpe
 
 
 def long(
-    records: Sequence[Record],
+    records: "Sequence[Record]",
     *,
     mixers: Sequence[MixerSpec] = STANDARD_MIXERS,
     steps: int = _LONG.steps,
@@ -221,7 +225,7 @@ def long(
 
 
 def catalogue(
-    records: Sequence[Record],
+    records: "Sequence[Record]",
     *,
     mixers: Sequence[MixerSpec] = CATALOGUE,
     tuning_seeds: int | None = None,

@@ -8,6 +8,7 @@ whatever was drawn before and however many are asked for at once:
 """
 
 import math
+import operator
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from pydantic import model_validator
 
 from rulekeep.seeds import split_name
 from rulekeep.specs import Spec, UsageError
-from rulekeep.specs.base import whole
 from rulekeep.tasks.base import (
     AnswerMask,
     AnswerNumbers,
@@ -212,10 +212,7 @@ class SampledTask(Task, ABC):
         """
         if split not in get_args(Split):
             raise UsageError(f"split {split!r}: choose from {', '.join(get_args(Split))}")
-        context, n, seed, start = (
-            whole(*one)
-            for one in (("context", context), ("n", n), ("seed", seed), ("start", start))
-        )
+        context, n, seed, start = map(operator.index, (context, n, seed, start))
         try:
             within("context", context, self.shortest_context, LONGEST_CONTEXT)
             within("n", n, 1, 2**40)
