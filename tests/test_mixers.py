@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from inspect import signature
 
 import pytest
 import torch
@@ -21,6 +20,7 @@ from rulekeep.mixers import slots as slots_module
 from rulekeep.mixers.attention import alibi_attention, causal_attention
 from rulekeep.mixers.base import start_step
 from rulekeep.mixers.slots import SlotState
+from rulekeep.registry import parameters_of
 
 ROTARY = {"positions": "rotary", "rotary_base": 100.0}
 SCALED = {**ROTARY, "scaling": "ntk", "trained_length": 48}
@@ -229,7 +229,7 @@ def test_places_are_drawn_anew_at_each_step_of_a_training_and_counted_elsewhere(
 
 
 MATRIX = [name for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)]
-DECAYING = [name for name in MATRIX if "half_life_tokens" in signature(MIXERS[name]).parameters]
+DECAYING = [name for name in MATRIX if "half_life_tokens" in parameters_of(MIXERS[name])]
 
 
 @pytest.mark.parametrize(

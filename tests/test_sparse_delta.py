@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from torch.func import functional_call
 
 from rulekeep.mixers import Delta, SparseDelta
 from rulekeep.running.building import resolve
@@ -368,25 +367,6 @@ def test_a_frozen_bias_does_not_keep_the_penalty_from_beginning() -> None:
     for _ in train(mixer, lambda x: 0 * mixer(x)[0].sum(), batches, spec):
         moved.append(not torch.equal(mixer.write.weight, before))
     assert moved == [False, False, True, True]
-
-
-@pytest.mark.parametrize("serial", [True, False])
-def test_functional_calls_and_transforms_give_the_gradients_of_autograd(serial: bool) -> None:
-    mixer = SparseDelta(
-        WIDTH, heads=2, zero_init_kernel=False, penalty_start=0, serial=serial
-    ).double()
-    parameters, x = dict(mixer.named_parameters()), drawn(40)
-
-    def loss(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
-        y, _ = functional_call(mixer, parameters, (x,))
-        penalty = mixer.auxiliary_loss(1)
-        assert penalty is not None
-        return 1e-3 * y.square().sum() + penalty
-
-    found = torch.func.grad(loss)(parameters)
-    loss(parameters).backward()
-    for name, parameter in parameters.items():
-        assert torch.allclose(found[name], parameter.grad, rtol=1e-9, atol=1e-15), name
 
 
 def test_a_mixer_can_be_copied_after_a_forward_pass() -> None:

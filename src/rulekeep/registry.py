@@ -194,15 +194,29 @@ def options_of(kind: type[Any]) -> type[Spec]:
 
 def _signature_as_spec(kind: type[Any]) -> type[Spec]:
     fields: dict[str, Any] = {}
-    for parameter in [*inspect.signature(kind.__init__, eval_str=True).parameters.values()][2:]:
-        is_named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if is_named and parameter.name != "serial":
+    for name, parameter in parameters_of(kind).items():
+        if name != "serial":
             annotation = parameter.annotation
             if annotation in (parameter.empty, Any):
                 annotation = Option
             default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (annotation, default)
+            fields[name] = (annotation, default)
     return create_model(f"{kind.__name__}Options", __base__=Spec, **fields)
+
+
+def parameters_of(kind: type[Any]) -> dict[str, inspect.Parameter]:
+    """What a constructor takes by name after its first argument, and where it has a `**` those
+    that it passes on to its bases.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for base in kind.__mro__:
+        if constructor := vars(base).get("__init__"):
+            own = [*inspect.signature(constructor, eval_str=True).parameters.values()][2:]
+            named = [p for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+            found = {**{p.name: p for p in named}, **found}
+            if not any(p.kind is p.VAR_KEYWORD for p in own):
+                break
+    return found
 
 
 def make(what: str, kind: Callable[..., _T], *values: Any) -> _T:

@@ -10,7 +10,6 @@ hold there too. A layer without a state (`rulekeep.mixers.Stateless`) skips the 
 states. A mixer without the option `serial` skips the comparison with its loop. The rows say so.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -30,7 +29,7 @@ from rulekeep.checks.properties import (
 from rulekeep.checks.rows import SEE_ABOVE, Row
 from rulekeep.checks.subject import Size, Subject, Verdict
 from rulekeep.mixers import Stateless
-from rulekeep.registry import failure_line
+from rulekeep.registry import failure_line, parameters_of
 from rulekeep.running.building import mixer_maker, mixer_options
 
 # Around the edges of chunks of 16 and 64.
@@ -59,7 +58,7 @@ def check_mixer(
     name = cls.__name__
     filled = mixer_options(name, cls, options or {})
     make, make_loop = mixer_maker(name, cls, width, filled), None
-    if "serial" in inspect.signature(cls.__init__).parameters:
+    if "serial" in parameters_of(cls):
         make_loop = mixer_maker(name, cls, width, {**filled, "serial": True})
     sizes = [Size(batch, length) for batch in (1, 3) for length in lengths]
     long = [Size(1, length) for length in (300, 511, ROUND, LONG, FURTHEST)]

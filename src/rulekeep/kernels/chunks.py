@@ -29,8 +29,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from rulekeep.kernels.autocast import by_hand
 from rulekeep.kernels.delta_rule import carry_into, delta_rule, in_chunks, unit_readers
-from rulekeep.kernels.transforms import by_hand, transformed
 from rulekeep.kernels.triangle import second_sees_first, unit_triangular_inverse
 
 Tokens: TypeAlias = Float[Tensor, "batch time heads k"]
@@ -182,7 +182,7 @@ _LEAST = -40.0
 
 def leaves_enough(log_decay: Tensor) -> bool:
     """Whether these decays from start to end of a chunk may be divided by."""
-    return log_decay.is_meta or bool(log_decay.detach().min() > _LEAST)
+    return bool(log_decay.detach().min() > _LEAST)
 
 
 class _Seen(NamedTuple):
@@ -328,8 +328,6 @@ def _to_tokens(x: Chunks, time: int) -> Tokens:
 
 def unit(x: Float[Tensor, "... k"], eps: float = 1e-6) -> Float[Tensor, "... k"]:
     """X / sqrt(|x|² + eps), with a backward pass in few operations."""
-    if transformed():
-        return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + eps)
     if not torch.is_grad_enabled():
         return x * _scale(x, eps)
     y: Tensor = _Unit.apply(x, eps)  # type: ignore[no-untyped-call]

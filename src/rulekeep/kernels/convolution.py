@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rulekeep.kernels.transforms import by_hand, transformed
+from rulekeep.kernels.autocast import by_hand
 
 # Numbers that stay in a core's cache through all passes.
 _NUMBERS_AT_ONCE = 2**17
@@ -24,14 +24,9 @@ def convolve(
     filters: Float[Tensor, "kernel channels"],
 ) -> tuple[Float[Tensor, "batch time channels"], Float[Tensor, "batch kernel-1 channels"]]:
     """The sums at every token, and the last inputs; `before` are those before the first token."""
-    seen, time = torch.cat([before, x], dim=1), x.shape[1]
-    if not transformed():
-        found: tuple[Tensor, Tensor] = _Convolve.apply(seen, filters)  # type: ignore[no-untyped-call]
-        return found
-    y = seen[:, :time] * filters[0]
-    for place in range(1, len(filters)):
-        y = torch.addcmul(y, seen[:, place : place + time], filters[place])
-    return y, seen[:, time:]
+    seen = torch.cat([before, x], dim=1)
+    found: tuple[Tensor, Tensor] = _Convolve.apply(seen, filters)  # type: ignore[no-untyped-call]
+    return found
 
 
 def convolve_token(

@@ -36,7 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.kernels.transforms import by_hand
+from rulekeep.kernels.autocast import by_hand
 from rulekeep.kernels.triangle import identity, invert_unit_triangles, seen_and_before
 
 Readers: TypeAlias = Float[Tensor, "chunk batch heads 2 place k"]

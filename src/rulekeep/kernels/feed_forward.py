@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.kernels.transforms import by_hand, transformed, uncast
+from rulekeep.kernels.autocast import by_hand, uncast
 
 # Fewer make more calls, more fall out of the cache: between 1,024 and 8,192 all are alike.
 _ROWS_AT_ONCE = 4096
@@ -43,10 +43,6 @@ def feed_forward(
     z = (x + mixed).reshape(-1, x.shape[-1]).contiguous()
     # In one precision throughout: pieces are written into room made for them.
     with uncast(x.device.type):
-        if transformed():
-            normed: Tensor = norm_mixed(z)
-            total: Tensor = (normed if add_normed else z) + contract(F.gelu(expand(normed)))
-            return (total if norm_out is None else norm_out(total)).view(x.shape)
         z = z.to(expand.weight.dtype)
         eps = norm_mixed.eps, 0.0 if norm_out is None else norm_out.eps
         parameters = [one for module in modules for one in (module.weight, module.bias)]

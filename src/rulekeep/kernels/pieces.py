@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rulekeep.kernels.transforms import by_hand, cast_as_now, transformed
+from rulekeep.kernels.autocast import by_hand, cast_as_now
 
 # Rows of a piece: what it computes stays in a core's cache.
 _ROWS_AT_ONCE = 4096
@@ -37,8 +37,7 @@ def in_pieces(
     """
     batch, time, _ = x.shape
     length = max(1, _ROWS_AT_ONCE // (max(1, batch) * multiple)) * multiple
-    # A replica of `nn.DataParallel` has its weights elsewhere than among its parameters.
-    if time <= multiple or transformed() or getattr(module, "_is_replica", False):
+    if time <= multiple:
         return advance(x, *state)
     cuts, outputs = _cuts(time, length, multiple), list[Tensor]()
     first = max(0, len(cuts) - _NUMBERS_KEPT // max(1, x[:, :length].numel()))

@@ -25,9 +25,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rulekeep.kernels.autocast import by_hand
 from rulekeep.kernels.chunks import Chunks, Tokens, carry, fitting, leaves_enough, padded
 from rulekeep.kernels.delta_rule import carry_into, in_chunks
-from rulekeep.kernels.transforms import by_hand
 from rulekeep.kernels.triangle import second_sees_first
 
 Gates: TypeAlias = Float[Tensor, "batch time heads slots"]

@@ -7,15 +7,14 @@ can be huge.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import lru_cache
 from typing import Any, ParamSpec
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from rulekeep.kernels.transforms import by_hand
+from rulekeep.kernels.autocast import by_hand
 
 _KEPT = 64
 
@@ -69,19 +68,9 @@ _P = ParamSpec("_P")
 
 
 def _made_once(make: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
-    """Small constants, outside inference mode, so that training may use them later.
-
-    Inside a mode that makes other tensors, as `torch.export` does, none is kept and none is used.
-    """
+    """Small constants, outside inference mode, so that training may use them later."""
     kept: Any = lru_cache(_KEPT)(torch.inference_mode(False)(make))
-
-    @wraps(make)
-    def found(*given: _P.args, **named: _P.kwargs) -> Tensor:
-        plain = _get_current_dispatch_mode() is None
-        one: Tensor = kept(*given, **named) if plain else make(*given, **named)
-        return one
-
-    return found
+    return kept  # type: ignore[no-any-return]
 
 
 @_made_once

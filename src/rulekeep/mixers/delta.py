@@ -12,24 +12,8 @@ Deviations: values pass as they are (published: silu); the short convolution is 
 (`matrix.DeltaMixer`); published: its own.
 """
 
-from rulekeep.mixers.matrix import DeltaMixer, Heads, Penalty
+from rulekeep.mixers.matrix import DeltaMixer
 
 
 class Delta(DeltaMixer):
     """Writes the difference between the value and what the key already reads."""
-
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int = 4,
-        key_width: int | None = None,
-        gate_kernel: int = 1,
-        gate_penalty: float = 0.0,
-        penalty_start: int = 500,
-        output_gate: bool = False,
-        short_convolution: bool = False,
-        serial: bool = False,
-    ) -> None:
-        made = Heads(heads, key_width, output_gate, short_convolution, serial)
-        super().__init__(width, made, Penalty(gate_penalty, penalty_start), gate_kernel)

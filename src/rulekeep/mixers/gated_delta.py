@@ -17,12 +17,13 @@ counts β. With `gate_kernel` β sees so many tokens, its own and those before (
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import DeltaMixer, Heads, Penalty, rate_of_half_life
+from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
 
 
@@ -33,25 +34,17 @@ class GatedDelta(DeltaMixer):
         self,
         width: int,
         *,
-        heads: int = 4,
-        key_width: int | None = None,
         half_life_tokens: float = 1024.0,
-        gate_kernel: int = 1,
-        gate_penalty: float = 0.0,
-        penalty_start: int = 500,
-        output_gate: bool = False,
-        short_convolution: bool = False,
         published: bool = False,
         decay_start: DecayStart = None,
-        serial: bool = False,
+        **options: Any,
     ) -> None:
         parts = PUBLISHED["gated_delta"] if published else OURS
-        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
-        super().__init__(width, made, Penalty(gate_penalty, penalty_start), gate_kernel)
-        self.step = nn.Linear(width, heads)
+        super().__init__(width, parts, **options)
+        self.step = nn.Linear(width, self.heads)
         nn.init.zeros_(self.step.bias)
         rate = rate_of_half_life(half_life_tokens) / math.log(2)
-        self.log_rate = nn.Parameter(torch.full((heads,), math.log(rate)))
+        self.log_rate = nn.Parameter(torch.full((self.heads,), math.log(rate)))
         if starts_as_published(published, decay_start):
             start_decays(self.step.bias, self.log_rate, slowest=1e-4)
 

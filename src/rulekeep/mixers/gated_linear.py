@@ -16,12 +16,13 @@ full strength.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import GatedMixer, Heads, Penalty, rate_of_half_life
+from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
 
 _ROOT = 16
@@ -40,28 +41,22 @@ class GatedLinear(GatedMixer):
         self,
         width: int,
         *,
-        heads: int = 4,
-        key_width: int | None = None,
         half_life_tokens: float | None = 1024.0,
-        gate_penalty: float = 0.0,
-        penalty_start: int = 500,
-        output_gate: bool = False,
-        short_convolution: bool = False,
         published: bool = False,
         decay_start: DecayStart = None,
-        serial: bool = False,
+        **options: Any,
     ) -> None:
         parts = PUBLISHED["gated_linear"] if published else OURS
-        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
-        super().__init__(width, made, Penalty(gate_penalty, penalty_start))
+        super().__init__(width, parts, **options)
         self.decay = None
         as_published = starts_as_published(published, decay_start)
-        if not as_published and half_life_tokens is None and gate_penalty:
+        if not as_published and half_life_tokens is None and self.gate_penalty:
             raise ValueError(
-                f"gate_penalty {gate_penalty}: half_life_tokens=None has no gate; give one of them"
+                f"gate_penalty {self.gate_penalty}: half_life_tokens=None has no gate; "
+                "give one of them"
             )
         if as_published or half_life_tokens is not None:
-            up = nn.Linear(_RANK, heads * self.key_width)
+            up = nn.Linear(_RANK, self.heads * self.key_width)
             bias = 0.0
             if not as_published:
                 assert half_life_tokens is not None

@@ -15,11 +15,12 @@ of 64; the paper has a quarter of it. `gate_penalty` counts 1 − α of every sl
 """
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import Heads, Penalty, rate_of_half_life
+from rulekeep.mixers.matrix import rate_of_half_life
 from rulekeep.mixers.published import OUR_SLOTS, PUBLISHED, DecayStart, starts_as_published
 from rulekeep.mixers.slot_memory import SlotMixer
 
@@ -33,23 +34,15 @@ class GatedSlots(SlotMixer):
         self,
         width: int,
         *,
-        heads: int = 4,
-        slots: int = 16,
-        key_width: int | None = None,
         half_life_tokens: float = 1024.0,
-        gate_penalty: float = 0.0,
-        penalty_start: int = 500,
-        output_gate: bool = False,
-        short_convolution: bool = False,
         published: bool = False,
         decay_start: DecayStart = None,
-        serial: bool = False,
+        **options: Any,
     ) -> None:
         parts = PUBLISHED["gated_slots"] if published else OUR_SLOTS
-        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
-        super().__init__(width, slots, made, Penalty(gate_penalty, penalty_start))
+        super().__init__(width, parts, **options)
         as_published = starts_as_published(published, decay_start)
-        self.gate = nn.Linear(width, heads * slots, bias=not as_published)
+        self.gate = nn.Linear(width, self.heads * self.slots, bias=not as_published)
         # sigmoid(b) = exp(−rate)
         rate = _ROOT * rate_of_half_life(half_life_tokens)
         if not as_published:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import Heads, MatrixMixer
+from rulekeep.mixers.matrix import MatrixMixer
 
 
 class NormalisedState(NamedTuple):
@@ -42,19 +42,6 @@ class LinearAttention(MatrixMixer):
 
     normalised = False
     convolved_state = ConvolvedNormalisedState
-
-    def __init__(
-        self,
-        width: int,
-        *,
-        heads: int = 4,
-        key_width: int | None = None,
-        output_gate: bool = False,
-        short_convolution: bool = False,
-        serial: bool = False,
-    ) -> None:
-        made = Heads(heads, key_width, output_gate, short_convolution, serial)
-        super().__init__(width, made)
 
     def _empty(self, batch_size: int) -> NormalisedState:
         (memory,) = super()._empty(batch_size)

@@ -25,10 +25,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rulekeep.kernels.autocast import uncast
 from rulekeep.kernels.chunks import Read, delta_loop, delta_unit, linear_chunks, linear_loop, unit
 from rulekeep.kernels.convolution import convolve, convolve_token
 from rulekeep.kernels.pieces import Again, in_pieces
-from rulekeep.kernels.transforms import transformed, uncast
 from rulekeep.mixers.base import Mixer, check_batch
 from rulekeep.mixers.published import OURS, Parts, low_rank_gate
 
@@ -65,30 +65,13 @@ _KERNEL = 4
 _HALF = (torch.float16, torch.bfloat16)
 
 
-class Heads(NamedTuple):
-    """What every matrix memory is made with beside its width."""
-
-    heads: int
-    key_width: int | None
-    output_gate: bool
-    short_convolution: bool
-    serial: bool
-    parts: Parts = OURS
-
-
-class Penalty(NamedTuple):
-    """What an open gate costs in training, and after how many steps."""
-
-    gate_penalty: float
-    penalty_start: int
-
-
 class MatrixMixer(Mixer):
     """Heads that each write to a matrix and read it: one projection, then `_read`.
 
     x is projected to queries, keys and values. What is read is normalised per head (RMS),
     multiplied by silu(gate) if there is an output gate, and projected back. `serial=True` runs the
     loop over tokens; otherwise chunks of tokens run in parallel (`rulekeep.kernels.chunks`).
+    A mixer passes on to here the options that it has no use for itself: they are its options too.
     """
 
     chunk = 32
@@ -98,9 +81,19 @@ class MatrixMixer(Mixer):
     # The fields of `_empty`, and `recent`.
     convolved_state: type[Any] = ConvolvedMatrixState
 
-    def __init__(self, width: int, made: Heads) -> None:
+    def __init__(
+        self,
+        width: int,
+        parts: Parts = OURS,
+        /,
+        *,
+        heads: int = 4,
+        key_width: int | None = None,
+        output_gate: bool = False,
+        short_convolution: bool = False,
+        serial: bool = False,
+    ) -> None:
         super().__init__()
-        heads, key_width, output_gate, short_convolution, serial, parts = made
         if heads < 1 or width % heads:
             raise ValueError(f"heads {heads}: must divide the width {width}")
         if key_width is not None and key_width < 1:
@@ -216,7 +209,7 @@ class MatrixMixer(Mixer):
             return x, *state
         # A token alone is a step of the loop.
         alone = x.shape[1] == 1 and not torch.is_grad_enabled()
-        if self.serial or alone or transformed():
+        if self.serial or alone:
             return self._advance(x, *state, in_turn=True)
         return in_pieces(self, self._advance, x, state, multiple=self.chunk)
 
@@ -302,13 +295,21 @@ class GatedMixer(MatrixMixer):
     from ever being learned.
     """
 
-    def __init__(self, width: int, made: Heads, penalty: Penalty) -> None:
-        gate_penalty, penalty_start = penalty
+    def __init__(
+        self,
+        width: int,
+        parts: Parts = OURS,
+        /,
+        *,
+        gate_penalty: float = 0.0,
+        penalty_start: int = 500,
+        **options: Any,
+    ) -> None:
         if not 0 <= gate_penalty <= 1:
             raise ValueError(f"gate_penalty {gate_penalty}: must be from 0 (none) to 1")
         if penalty_start < 0:
             raise ValueError(f"penalty_start {penalty_start}: must be at least 0")
-        super().__init__(width, made)
+        super().__init__(width, parts, **options)
         self.gate_penalty, self.penalty_start = gate_penalty, penalty_start
         self._penalty: _Penalty | None = None
 
@@ -378,13 +379,14 @@ class DeltaMixer(GatedMixer):
     def __init__(
         self,
         width: int,
-        made: Heads,
-        penalty: Penalty,
-        gate_kernel: int,
-        *,
+        parts: Parts = OURS,
         zero_init_kernel: bool = True,
+        /,
+        *,
+        gate_kernel: int = 1,
+        **options: Any,
     ) -> None:
-        super().__init__(width, made, penalty)
+        super().__init__(width, parts, **options)
         if not 1 <= gate_kernel <= 64:
             raise ValueError(f"gate_kernel {gate_kernel}: must be from 1 (its own token) to 64")
         self.write = nn.Linear(width, self.heads, bias=self.parts.biases)

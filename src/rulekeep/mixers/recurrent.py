@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.kernels.transforms import uncast
+from rulekeep.kernels.autocast import uncast
 from rulekeep.mixers.base import Mixer, check_batch
 
 

@@ -14,12 +14,14 @@ Deviations: norm weights, where the published norm has none. The published layer
 their sums as well, which the norm takes out again but for its ε (3e-4 of the output).
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rulekeep.kernels.positions import rotate
-from rulekeep.mixers.matrix import Heads, MatrixMixer, rate_of_half_life
+from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
 
 
@@ -35,23 +37,18 @@ class RetNet(MatrixMixer):
         self,
         width: int,
         *,
-        heads: int = 4,
-        key_width: int | None = None,
         half_life_tokens: float | None = 1024.0,
-        output_gate: bool = False,
-        short_convolution: bool = False,
         published: bool = False,
         decay_start: DecayStart = None,
-        serial: bool = False,
+        **options: Any,
     ) -> None:
         parts = PUBLISHED["retnet"] if published else OURS
-        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
-        super().__init__(width, made)
+        super().__init__(width, parts, **options)
         decays = None
         if starts_as_published(published, decay_start):
-            decays = torch.log1p(-(2.0 ** -(5 + torch.arange(heads))))
+            decays = torch.log1p(-(2.0 ** -(5 + torch.arange(self.heads))))
         elif half_life_tokens is not None:
-            pace = 2.0 ** torch.arange(heads - 1, -1, -1)
+            pace = 2.0 ** torch.arange(self.heads - 1, -1, -1)
             decays = -rate_of_half_life(half_life_tokens) * pace
         self.register_buffer("_log_decays", decays)
         self.rotary = published

@@ -22,13 +22,14 @@ for 256 channels of a key, as here at a width of 64. Its table of needles has k 
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import Heads, Penalty, rate_of_half_life
+from rulekeep.mixers.matrix import rate_of_half_life
 from rulekeep.mixers.published import (
     OUR_SLOTS,
     PUBLISHED,
@@ -48,30 +49,22 @@ class RoutedSlots(SlotMixer):
         self,
         width: int,
         *,
-        heads: int = 4,
-        slots: int = 16,
         top_k: int = 4,
-        key_width: int | None = None,
         half_life_tokens: float = 1024.0,
-        gate_penalty: float = 0.0,
-        penalty_start: int = 500,
-        output_gate: bool = False,
-        short_convolution: bool = False,
         published: bool = False,
         decay_start: DecayStart = None,
-        serial: bool = False,
+        **options: Any,
     ) -> None:
         parts = PUBLISHED["routed_slots"] if published else OUR_SLOTS
-        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
-        super().__init__(width, slots, made, Penalty(gate_penalty, penalty_start))
-        if not 1 <= top_k <= slots:
-            raise ValueError(f"top_k {top_k}: must be from 1 to the {slots} slots")
+        super().__init__(width, parts, **options)
+        if not 1 <= top_k <= self.slots:
+            raise ValueError(f"top_k {top_k}: must be from 1 to the {self.slots} slots")
         self.top_k = top_k
-        self.router = nn.Linear(width, heads * slots, bias=False)
-        self.step = nn.Linear(width, heads)
+        self.router = nn.Linear(width, self.heads * self.slots, bias=False)
+        self.step = nn.Linear(width, self.heads)
         nn.init.zeros_(self.step.bias)
-        rate = slots * rate_of_half_life(half_life_tokens) / math.log(2)
-        self.log_rate = nn.Parameter(torch.full((heads,), math.log(rate)))
+        rate = self.slots * rate_of_half_life(half_life_tokens) / math.log(2)
+        self.log_rate = nn.Parameter(torch.full((self.heads,), math.log(rate)))
         if starts_as_published(published, decay_start):
             start_decays(self.step.bias, self.log_rate, slowest=1e-4)
         elif published:

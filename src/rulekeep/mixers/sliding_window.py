@@ -22,9 +22,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rulekeep.kernels.autocast import uncast
 from rulekeep.kernels.pieces import in_pieces
 from rulekeep.kernels.positions import check_rotary, rotate
-from rulekeep.kernels.transforms import uncast
 from rulekeep.mixers.base import Mixer, check_batch
 
 

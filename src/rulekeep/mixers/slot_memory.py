@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from rulekeep.kernels.chunks import unit
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
-from rulekeep.mixers.matrix import GatedMixer, Heads, Penalty
+from rulekeep.mixers.matrix import GatedMixer
+from rulekeep.mixers.published import OUR_SLOTS, Parts
 
 
 class SlotMemoryState(NamedTuple):
@@ -43,10 +44,12 @@ class SlotMixer(GatedMixer):
     activates = True
     convolved_state = ConvolvedSlotMemoryState
 
-    def __init__(self, width: int, slots: int, made: Heads, penalty: Penalty) -> None:
+    def __init__(
+        self, width: int, parts: Parts = OUR_SLOTS, /, *, slots: int = 16, **options: Any
+    ) -> None:
         if slots < 1:
             raise ValueError(f"slots {slots}: must be at least 1")
-        super().__init__(width, made, penalty)
+        super().__init__(width, parts, **options)
         self.slots = slots
         if self.parts.key_norm:
             # One for queries, one for keys.

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.kernels.transforms import by_hand, transformed, uncast
+from rulekeep.kernels.autocast import by_hand, uncast
 from rulekeep.mixers.base import Mixer, check_batch
 
 
@@ -69,7 +69,7 @@ class Slots(Mixer):
         if not x.numel():
             return x, state
         # A single token has nothing to run in parallel with: a whole round would cost more.
-        if x.shape[1] > 1 and not (self.serial or transformed()):
+        if x.shape[1] > 1 and not self.serial:
             y, slots = self._in_parallel(x, state.slots, last=x.shape[1])
             return y, SlotState(slots)
         gate, write, read = self.in_projection(x).chunk(3, dim=-1)

@@ -49,8 +49,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from rulekeep.kernels.transforms import transformed
-from rulekeep.mixers.matrix import DeltaMixer, Heads, Penalty
+from rulekeep.mixers.matrix import DeltaMixer
+from rulekeep.mixers.published import OURS
 
 
 class SparseDelta(DeltaMixer):
@@ -80,8 +80,6 @@ class SparseDelta(DeltaMixer):
         self,
         width: int,
         *,
-        heads: int = 4,
-        key_width: int | None = None,
         gate_stretch: float = 0.1,
         straight_through: bool = True,
         gate_kernel: int = 8,
@@ -89,14 +87,13 @@ class SparseDelta(DeltaMixer):
         read_first: bool = True,
         gate_penalty: float = 1e-3,
         penalty_margin: float = 0.8,
-        penalty_start: int = 500,
-        output_gate: bool = False,
         short_convolution: bool = True,
-        serial: bool = False,
+        **options: Any,
     ) -> None:
-        made = Heads(heads, key_width, output_gate, short_convolution, serial)
-        penalty = Penalty(gate_penalty, penalty_start)
-        super().__init__(width, made, penalty, gate_kernel, zero_init_kernel=zero_init_kernel)
+        super().__init__(
+            width, OURS, zero_init_kernel, gate_kernel=gate_kernel, gate_penalty=gate_penalty,
+            short_convolution=short_convolution, **options,
+        )  # fmt: skip
         if not 0 <= gate_stretch <= 10:
             raise ValueError(f"gate_stretch {gate_stretch}: must be from 0 (a sigmoid) to 10")
         if not 0 <= penalty_margin < 1:
@@ -123,10 +120,7 @@ class SparseDelta(DeltaMixer):
         if due:
             stretch = self.gate_stretch
             terms = self.gate_penalty / len(z), stretch, -self.penalty_margin * stretch
-            if transformed():
-                total = _penalty_sum(z, *terms)
-            else:
-                z, total = _Penalised.apply(z, *terms)  # type: ignore[no-untyped-call]
+            z, total = _Penalised.apply(z, *terms)  # type: ignore[no-untyped-call]
             due = [due[0] + total]
         return self._gate(z), due
 

@@ -17,12 +17,13 @@ values. `gate_penalty` counts Δ.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import GatedMixer, Heads, Penalty, rate_of_half_life
+from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
 
 
@@ -33,29 +34,22 @@ class SSD(GatedMixer):
         self,
         width: int,
         *,
-        heads: int = 4,
-        key_width: int | None = None,
         half_life_tokens: float | None = 1024.0,
-        gate_penalty: float = 0.0,
-        penalty_start: int = 500,
-        output_gate: bool = False,
-        short_convolution: bool = False,
         published: bool = False,
         decay_start: DecayStart = None,
-        serial: bool = False,
+        **options: Any,
     ) -> None:
         parts = (PUBLISHED["ssd"] if published else OURS)._replace(shared_keys=True)
-        made = Heads(heads, key_width, output_gate, short_convolution, serial, parts)
-        super().__init__(width, made, Penalty(gate_penalty, penalty_start))
-        steps = torch.logspace(-3, -1, heads)
-        self.step = nn.Linear(width, heads)
+        super().__init__(width, parts, **options)
+        steps = torch.logspace(-3, -1, self.heads)
+        self.step = nn.Linear(width, self.heads)
         with torch.no_grad():
             # The inverse of softplus.
             self.step.bias.copy_(steps.expm1().log())
-        self.skip = nn.Parameter(torch.ones(heads, 1))
+        self.skip = nn.Parameter(torch.ones(self.heads, 1))
         self.log_rate = None
         if starts_as_published(published, decay_start):
-            self.log_rate = nn.Parameter(torch.empty(heads))
+            self.log_rate = nn.Parameter(torch.empty(self.heads))
             start_decays(self.step.bias, self.log_rate, slowest=1.0)
         elif half_life_tokens is not None:
             rate = math.log(rate_of_half_life(half_life_tokens))
