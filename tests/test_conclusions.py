@@ -19,7 +19,7 @@ from rulekeep.analysis.best import (
     steps_to_learn,
 )
 from rulekeep.analysis.flat import flat
-from rulekeep.analysis.groups import Group, against_attention, has_diverged, mean_of
+from rulekeep.analysis.groups import Group, against_attention, mean_of, strength
 from rulekeep.analysis.labels import spoken
 from rulekeep.analysis.merging import joined, merged
 from rulekeep.analysis.ranking import Ranking, averaged, ranked
@@ -138,12 +138,11 @@ def test_figures_of_a_cell_are_those_of_the_test_split_at_its_length() -> None:
     assert (loss.mean, loss.low) == (3.0, pytest.approx(3 - 12.7062, abs=1e-4))
     assert group.summary("retention", 256) is None
     assert group.chance("retention", 64) == 0.04
-    assert group.corrected("retention", 64) == {
+    assert group.by_seed("retention", 64, "corrected") == {
         1: pytest.approx(0.46 / 0.96), 2: pytest.approx(0.86 / 0.96)
     }  # fmt: skip
-    assert (has_diverged(kept), has_diverged({1: 0.5}), mean_of({1: 0.5, 7: 1.0})) == (
-        True, False, 0.75
-    )  # fmt: skip
+    assert mean_of({1: 0.5, 7: 1.0}) == 0.75
+    assert (strength(kept), strength({1: 0.5})) == ((False, 0.7), (True, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +171,7 @@ def test_attention_is_compared_with_what_was_trained_alike(setting: Values, alik
     records = [record("delta", 1, {64: 0.9}, **usual)]
     records.append(record("attention", 1, {64: 0.4}, **{**usual, **setting}))
     groups = groups_of(records)
-    ours = next(group for group in groups if group.mixer == "delta")
+    ours = next(group for group in groups if group.first.mixer == "delta")
     against = against_attention(ours, groups, "retention", 64)
     assert (against is not None) == alike
     if against is not None:
@@ -207,9 +206,9 @@ def test_a_row_has_mean_lowest_and_costs_of_its_seeds_at_the_length_compared() -
     row, base = made.rows
     assert (row.kept.mean, row.lowest) == (pytest.approx(0.6), 0.4)
     assert row.by_task == {"recite": pytest.approx(0.6)}
-    assert (row.state_bytes, row.train_seconds, row.decode_ms, row.parameters) == (
-        1500, 15, 1.5, 1500
-    )  # fmt: skip
+    assert row.costs == {
+        "state_bytes": 1500, "decode_ms_per_token": 1.5, "train_seconds": 15, "parameters": 1500
+    }  # fmt: skip
     # 0.4 - 0.1 and 0.8 - 0.2, by seed.
     assert row.difference == summarise([0.4 - 0.1, 0.8 - 0.1 * 2])
     assert (made.baseline, made.at, made.settings[0].test) == ("attention", "256 tokens", 256)

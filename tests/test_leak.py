@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from rulekeep.article.leak import WINDOW, leak_scores
-from rulekeep.reporting.figures import LEAK
+from rulekeep.reporting.words import words
 
 Command = Callable[..., tuple[int, bytes, str]]
 
@@ -42,7 +42,7 @@ def test_independent_decoys_leave_that_reader_at_chance(context: int) -> None:
 
 
 def test_a_report_on_the_articles_task_says_what_leaks() -> None:
-    scores = leak_scores(1028)
-    assert f"last {WINDOW} tokens" in LEAK
-    assert f"{scores['rule_accuracy']:.3f} rule accuracy" in LEAK
-    assert f"{scores['retention']:.3f} retention" in LEAK
+    scores, (_, caption) = leak_scores(1028), words("retention", is_article=True)
+    assert f"last {WINDOW} tokens" in caption
+    assert f"{scores['rule_accuracy']:.3f} rule accuracy" in caption
+    assert f"{scores['retention']:.3f} retention" in caption

@@ -27,7 +27,7 @@ def attention(kept: float, options: dict[str, Any], **more: Any) -> list[Values]
 
 def own_rows(found: Any) -> list[Any]:
     """The rows of the user's own variants."""
-    return [row for row in found.rows if row.is_own]
+    return [row for row in found.rows if row.group.is_own]
 
 
 def own(kept: float, seeds: tuple[int, ...] = SEEDS, **more: Any) -> list[Values]:
@@ -48,7 +48,7 @@ def said(records: list[Values]) -> str:
 
 def test_the_users_own_mixer_comes_first_whatever_it_keeps() -> None:
     found = ranking([*attention(0.9, ROTARY), *own(0.2)])
-    assert [(row.label, row.place, row.is_own) for row in found.rows] == [
+    assert [(row.label, row.place, row.group.is_own) for row in found.rows] == [
         ("mine.py:Mine", 2, True), ("attention, rotary", 1, False),
     ]  # fmt: skip
     table = table_of(found)
@@ -167,7 +167,7 @@ def test_attention_with_a_diverged_seed_is_no_baseline_beside_another_and_allows
     assert ranking(records).baseline == "attention, rotary"
     # Nor is it what a row of the scores is held against.
     groups = groups_of(records)
-    (mine,) = (group for group in groups if group.mixer == "mine.py:Mine")
+    (mine,) = (group for group in groups if group.first.mixer == "mine.py:Mine")
     against = against_attention(mine, groups, "retention", 64)
     assert against is not None
     assert against[0].label == "attention, rotary"

@@ -11,10 +11,10 @@ from reading import make
 from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep import cli
-from rulekeep.analysis import baselines
 from rulekeep.checks import certificate
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.store import packed_values, write_record
+from rulekeep.reporting import folders as reported
 from rulekeep.reporting.certified import certificates
 from rulekeep.reporting.write import write_report
 from rulekeep.tasks import Recite
@@ -175,7 +175,7 @@ def test_certify_into_the_folder_of_runs_is_all_it_takes(
 def none_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave reports the certificates of their folders alone."""
     (tmp_path / "ships").mkdir()
-    monkeypatch.setattr(baselines, "CERTIFICATES", tmp_path / "ships")
+    monkeypatch.setattr(reported, "CERTIFICATES", tmp_path / "ships")
 
 
 @pytest.mark.usefixtures("undrawn")

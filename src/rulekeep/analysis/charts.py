@@ -76,7 +76,7 @@ class Panel:
     front: Sequence[tuple[float, float]] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Chart:
     """A figure: its file name and what it shows.
 

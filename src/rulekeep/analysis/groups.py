@@ -6,9 +6,9 @@ that failed, timed out or were killed are no results and are in no group.
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -30,17 +30,17 @@ from rulekeep.records.record import Evaluation
 # What two groups must have in common to be compared, beside task and length.
 _ALIKE = ("steps", "batch_size", "mixed_lengths", "length_growth", "width", "layers")
 # What a run that diverged has no value of, where none of its seeds ended.
-_SCORED = (*SCORES, "val_loss", "intrusion_rate")
+_SCORED = {*SCORES, "val_loss", "intrusion_rate"}
 BySeed: TypeAlias = Mapping[int, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """The learning rates tried for a group; the chosen one, or why none.
+    """The learning rates tried for a group: how many runs each has, and the one that is shown.
 
-    `choice` is what the rule says of these runs. `rate` is the one with most runs: the sweep chose
-    it; the rule's where several have as many, of those alone. `runs` counts the runs of each rate.
-    `seeds` are those that all rates have that are compared.
+    `choice` is what the rule says of these runs over the `seeds` that all compared rates have, or
+    `problem` why it says nothing. `rate` is the one with most runs: the sweep chose it; the rule's
+    where several have as many, of those alone. None of what is not trained.
     """
 
     runs: Mapping[float, int]
@@ -60,27 +60,18 @@ class Group:
     task: str
     label: str
     context: int
-    rate: float | None
     runs: Mapping[int, Run]
     rates: Rates
-    _summaries: dict[tuple[str, int | None], Summary | None] = field(
-        init=False, default_factory=dict
-    )
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate of its runs."""
+        return self.rates.rate
 
     @property
     def first(self) -> Run:
         """Its first run: what is alike in all is read there."""
         return next(iter(self.runs.values()))
-
-    @property
-    def mixer(self) -> str:
-        """The mixer's name."""
-        return self.first.mixer
-
-    @property
-    def trained_at(self) -> int | None:
-        """The training length in tokens; None for an outside model, which is not trained."""
-        return self.first.trained_at
 
     @property
     def is_own(self) -> bool:
@@ -91,7 +82,7 @@ class Group:
     @property
     def is_attention(self) -> bool:
         """Whether it is attention, with which others are compared."""
-        return self.mixer == BASELINE
+        return self.first.mixer == BASELINE
 
     @property
     def is_strong(self) -> bool:
@@ -102,31 +93,26 @@ class Group:
     @cached_property
     def test_contexts(self) -> tuple[int, ...]:
         """Every length in tokens that a seed was tested at or was to be tested at."""
-        every = self.runs.values()
-        asked = {at for run in every for at in run.test_contexts}
-        return tuple(sorted(asked | {one.context for run in every for one in run.record.tests()}))
+        tested = {one.context for run in self.runs.values() for one in run.record.tests()}
+        return tuple(sorted(tested.union(*(run.test_contexts for run in self.runs.values()))))
 
     @cached_property
     def values(self) -> dict[tuple[str, str, int | None], dict[int, float]]:
         """Every figure but those of validation, by table, name and tested length: one a seed."""
         found: dict[tuple[str, str, int | None], dict[int, float]] = defaultdict(dict)
-        names = self._names
+        tests = [one for run in self.runs.values() for one in run.record.tests()]
+        ended = [one for one in tests if one.not_finite_from is None]
+        # The scores that those have that ended.
+        scored = {figure for one in ended for figure in one.figures} if ended else _SCORED
         for seed, run in self.runs.items():
             failed = self._failed_at(run)
             for table, figure, split, tested, value in figures(run.record):
                 if split in ("test", None) and not (table == "scores" and tested in failed):
                     found[table, figure, tested][seed] = value
             for tested in sorted(at for at, counts in failed.items() if counts):
-                for figure in names:
+                for figure in scored:
                     found["scores", figure, tested][seed] = math.nan
         return dict(found)
-
-    @property
-    def _names(self) -> Iterable[str]:
-        """The scores that those have that ended."""
-        tests = [one for run in self.runs.values() for one in run.record.tests()]
-        ended = [one for one in tests if one.not_finite_from is None]
-        return {figure for one in ended for figure in one.figures} if ended else _SCORED
 
     def _failed_at(self, run: Run) -> dict[int, bool]:
         """Lengths at which a run has no score; whether it counts as diverged there.
@@ -143,9 +129,14 @@ class Group:
     def by_seed(self, figure: str, tested: int | None = None, table: str = "scores") -> BySeed:
         """A figure for each seed; NaN if it diverged, absent if not measured.
 
-        It diverged in training, or its outputs are not finite at this length.
+        `table` is one of those of `figures`. A seed diverged in training, or its outputs are not
+        finite at this length.
         """
         return self.values.get((table, figure, tested), {})
+
+    def cost(self, figure: str, tested: int | None = None) -> BySeed:
+        """A cost for each seed that ended training and has it; some are after so many tokens."""
+        return self.by_seed(figure, tested, "costs")
 
     def over(self, figure: str, table: str = "scores") -> dict[int, BySeed]:
         """A figure at each length that has it, by seed."""
@@ -160,22 +151,17 @@ class Group:
         found = self.by_seed(figure, tested)
         return {seed: value for seed, value in found.items() if math.isfinite(value)}
 
+    @cached_property
+    def _summaries(self) -> dict[tuple[str, int | None], Summary]:
+        return {
+            (figure, at): (summarise_scores if figure in SCORES else summarise)([*each.values()])
+            for (table, figure, at), each in self.values.items()
+            if table == "scores"
+        }
+
     def summary(self, figure: str, tested: int) -> Summary | None:
         """A figure of the test split over the seeds; None when no seed has it."""
-        # Tables, figures and sentences all ask: each is computed once.
-        if (figure, tested) not in self._summaries:
-            values = [*self.by_seed(figure, tested).values()]
-            of = summarise_scores if figure in SCORES else summarise
-            self._summaries[figure, tested] = of(values) if values else None
-        return self._summaries[figure, tested]
-
-    def cost(self, key: str, tested: int | None = None) -> BySeed:
-        """A cost for each seed that ended training and has it; some are after so many tokens."""
-        return self.by_seed(key, tested, "costs")
-
-    def corrected(self, figure: str, tested: int) -> BySeed:
-        """A test score corrected for chance, for each seed that has both."""
-        return self.by_seed(figure, tested, "corrected")
+        return self._summaries.get((figure, tested))
 
     def chance(self, figure: str, tested: int) -> float | None:
         """The chance level in the evaluations."""
@@ -192,9 +178,10 @@ def mean_of(by_seed: BySeed) -> float:
     return sum(by_seed.values()) / len(by_seed)
 
 
-def has_diverged(by_seed: BySeed) -> bool:
-    """Whether the figure of a seed is NaN."""
-    return any(map(math.isnan, by_seed.values()))
+def strength(by_seed: BySeed) -> tuple[bool, float]:
+    """What attention is ranked by: one with a diverged seed comes after all others."""
+    finite = {seed: value for seed, value in by_seed.items() if math.isfinite(value)}
+    return len(finite) == len(by_seed), mean_of(finite) if finite else -math.inf
 
 
 def trained_alike(one: Group, other: Group) -> bool:
@@ -220,12 +207,7 @@ def against_attention(
         and trained_alike(other, group)
         and ours.keys() & other.finite(figure, test).keys()
     ]
-
-    # As in the ranking, one with a diverged seed comes after all others.
-    def strength(one: Group) -> tuple[bool, float]:
-        return not has_diverged(one.by_seed(figure, test)), mean_of(one.finite(figure, test))
-
-    best = max(rivals, key=strength, default=group)
+    best = max(rivals, key=lambda one: strength(one.by_seed(figure, test)), default=group)
     if best is group:
         return None
     return best, paired_difference(ours, best.by_seed(figure, test))
@@ -237,17 +219,12 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     for run in runs:
         if run.record.is_result:
             found[run.task, run.label, run.context].append(run)
-    return [_group(*key, same) for key, same in found.items()]
-
-
-def _group(task: str, label: str, context: int, runs: Sequence[Run]) -> Group:
-    rates = _rates(runs)
-    rate = rates.rate
-    if rate is None:
-        counts = Counter(run.rate for run in runs)
-        rate = min(counts, key=lambda rate: (-counts[rate], rate or 0.0))
-    by_seed = {run.seed: run for run in runs if run.rate == rate}
-    return Group(task=task, label=label, context=context, rate=rate, runs=by_seed, rates=rates)
+    groups = []
+    for (task, label, context), same in found.items():
+        rates = _rates(same)
+        of_rate = {run.seed: run for run in same if run.rate == rates.rate}
+        groups.append(Group(task=task, label=label, context=context, runs=of_rate, rates=rates))
+    return groups
 
 
 def _rates(runs: Sequence[Run]) -> Rates:
@@ -255,9 +232,8 @@ def _rates(runs: Sequence[Run]) -> Rates:
     for run in runs:
         if run.rate is not None:
             tried[run.rate][run.seed] = run
-    found = Rates(runs={rate: len(by_seed) for rate, by_seed in sorted(tried.items())})
     if not tried:
-        return replace(found, problem="no learning rate recorded")
+        return Rates(runs={}, problem="no learning rate recorded")
     # A sweep runs all seeds at the rate that it chose, whatever it knew and by whatever rule. Of
     # several rates with as many runs these choose, and no run of another.
     most = max(len(by_seed) for by_seed in tried.values())
@@ -265,42 +241,43 @@ def _rates(runs: Sequence[Run]) -> Rates:
     compared = leading if len(leading) > 1 else tried
     # Rates compare over the same seeds only; more seeds at the chosen one are usual.
     common = sorted(set.intersection(*(set(by_seed) for by_seed in compared.values())))
+    both = [by_seed[seed] for by_seed in compared.values() for seed in common]
+    validations = _validations(both)
+    found = Rates(
+        runs={rate: len(by_seed) for rate, by_seed in sorted(tried.items())},
+        seeds=len(common),
+        rate=min(leading),
+    )
     if not common:
         return replace(found, problem="the rates share no seed")
-    both = [by_seed[seed] for by_seed in compared.values() for seed in common]
-    validated = _validated(both)
-    found = replace(found, seeds=len(common))
-    measured = any(math.isfinite(loss) for loss, _ in validated.values())
-    if not measured and any(run.record.status == "done" for run in both):
+    is_measured = any(math.isfinite(loss) for loss, _ in validations.values())
+    if not is_measured and any(run.record.status == "done" for run in both):
         return replace(found, problem="no validation loss recorded at a length that all have")
     by_rate = {
-        rate: [validated[by_seed[seed].record.id] for seed in common]
+        rate: [validations[by_seed[seed].record.id] for seed in common]
         for rate, by_seed in compared.items()
     }
     choice = choose_learning_rate(by_rate, extended=False)
-    if choice.rate is not None and min(found.runs) < choice.rate < max(found.runs):
+    if choice.rate is not None and min(tried) < choice.rate < max(tried):
         # Rates on both sides of it were run, if with fewer seeds.
         choice = replace(choice, edge=None, extension=None)
     rate = next(iter(leading)) if len(leading) == 1 else choice.rate
-    return replace(found, choice=choice, rate=rate)
+    return replace(found, choice=choice, rate=found.rate if rate is None else rate)
 
 
-def _validated(runs: Iterable[Run]) -> dict[str, tuple[float, ValidationScores | None]]:
-    """Mean validation loss (nats a token) of each run by its id, NaN if it diverged or has none;
-    and its scores.
+def _validations(runs: Iterable[Run]) -> dict[str, tuple[float, ValidationScores | None]]:
+    """What validation says of each run, by its id; NaN if it diverged.
 
-    They are over the training lengths at which all runs were validated: others would give runs
-    unequal weights.
+    It is over the training lengths at which all runs were validated: others would give runs unequal
+    weights.
     """
     looks = {run.record.id: _looks(run) for run in runs}
     measured = [set(by_length) for by_length in looks.values() if by_length]
-    shared = set.intersection(*measured) if measured else set[int]()
-    found = dict[str, tuple[float, ValidationScores | None]]()
-    for run, by_length in looks.items():
-        rows = [by_length[at] for at in sorted(shared)] if by_length else []
-        losses = [row.figures["val_loss"] for row in rows]
-        found[run] = (sum(losses) / len(losses) if losses else math.nan, scores_of(rows))
-    return found
+    shared = sorted(set.intersection(*measured)) if measured else []
+    return {
+        run: validation([by_length[at] for at in shared] if by_length else [])
+        for run, by_length in looks.items()
+    }
 
 
 def _looks(run: Run) -> dict[int, Evaluation]:
@@ -321,11 +298,16 @@ def _looks(run: Run) -> dict[int, Evaluation]:
     return looks
 
 
-def scores_of(looks: Sequence[Evaluation]) -> ValidationScores | None:
-    """Retention and exact over several validation lengths; None where one says nothing of them."""
-    rows = [
-        ValidationScores(row.figures["retention"], row.figures["exact"], int(row.examples))
-        for row in looks
-        if row.examples and {"retention", "exact"} <= row.figures.keys()
+def validation(looks: Sequence[Evaluation]) -> tuple[float, ValidationScores | None]:
+    """Mean validation loss (nats a token) over several lengths, and scores: retention and exact.
+
+    The loss is NaN, and the scores None, where one length says nothing of them.
+    """
+    losses = [one.figures.get("val_loss", math.nan) for one in looks]
+    scores = [
+        ValidationScores(one.figures["retention"], one.figures["exact"], int(one.examples))
+        for one in looks
+        if one.examples and {"retention", "exact"} <= one.figures.keys()
     ]
-    return mean_scores(rows) if rows and len(rows) == len(looks) else None
+    loss = sum(losses) / len(losses) if losses else math.nan
+    return loss, mean_scores(scores) if scores and len(scores) == len(looks) else None

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
@@ -24,11 +24,9 @@ from rulekeep.analysis.charts import GREY, Chart, Panel, Series
 from rulekeep.analysis.plots import as_bytes
 
 _DASHES: Any = ("-", (0, (5, 2)), (0, (1, 1.5)), "-.")
-# Of a panel, in inches: its width and height, and the room around its axes.
+# Of a panel, in inches.
 _SIZES = {"normal": (3.75, 2.75), "wide": (7.6, 3.9), "narrow": (3.75, 3.9), "small": (2.3, 1.75)}
-_LEFT, _BOTTOM, _RIGHT, _LINE = 0.58, 0.46, 0.12, 0.15
-# Of a sheet of panels: its least width, and the height of its title.
-_WIDTH, _HEAD = 7.0, 0.36
+_LETTERS_AN_INCH, _LINES_AN_INCH = 13.5, 6.7
 _QUIET: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -101,54 +99,22 @@ def draw(chart: Chart) -> Picture:
 
 def figure(panel: Panel, size: str = "normal", *, direct: bool = False) -> Figure:
     """One panel as a figure."""
-    made = Figure(figsize=_SIZES[size])
-    _panel(made, panel, *_SIZES[size], small=size == "small", direct=direct)
+    made = Figure(figsize=_SIZES[size], layout="constrained")
+    _panel(made.add_subplot(), panel, size, direct=direct)
     return made
 
 
-def _panel(
-    on: FigureBase, panel: Panel, width: float, height: float, *, small: bool, direct: bool
-) -> None:
-    """A panel with its title, on a figure of so many inches or a part of one."""
-    # At most half of a panel is its title.
-    most = int(0.45 * height / _LINE)
-    wrapped = fill(panel.title, int((width - 0.3) * 13.5), max_lines=most, placeholder="…")
-    longest = max((len(one.label) for one in panel.series), default=0)
-    right = _RIGHT + (min(0.42 * width, 0.3 + 0.075 * longest) if direct else 0)
-    top = 0.1 + _LINE * len(wrapped.splitlines())
-    bottom = _BOTTOM - (0.16 if small else 0)
-    axes = on.add_axes((
-        _LEFT / width, bottom / height, (width - _LEFT - right) / width,
-        (height - bottom - top) / height,
-    ))  # fmt: skip
-    _fill(axes, panel, width - _LEFT - right, small=small)
-    on.text(0.1 / width, 1 - 0.04 / height, plain(wrapped), va="top", weight="bold", fontsize=9)
-    if direct:
-        _name_lines(axes, panel, int((right - 0.3) * 13.5), (height - bottom - top) / _LINE)
-
-
 def sheet(chart: Chart, size: str = "normal") -> Figure:
-    """All panels under the title, and under them the legend and the caption."""
+    """All panels under the title, and under them the legend."""
     width, height = _SIZES[size]
     count, names = len(chart.panels), chart.legend
     columns = min(count, {"wide": 1, "small": 6}.get(size, 2 if count in (2, 4) else 3))
-    rows, wide = math.ceil(count / columns), max(_WIDTH, columns * width)
-    caption, across = fill(chart.caption, int(wide * 15.5)), int(wide / 3)
-    foot = 0.2 + 0.14 * len(caption.splitlines()) + 0.17 * math.ceil(len(names) / across)
-    tall = _HEAD + rows * height + foot
-    made = Figure(figsize=(wide, tall))
-    grid = made.add_gridspec(rows + 2, columns, height_ratios=[_HEAD, *[height] * rows, foot])
-    for place, panel in enumerate(chart.panels):
-        part = made.add_subfigure(grid[1 + place // columns, place % columns])
-        _panel(part, panel, wide / columns, height, small=chart.small, direct=chart.direct)
-    left = 0.1 / wide
-    made.text(
-        left, 1 - _HEAD / 2 / tall, plain(chart.title), va="center", weight="bold", fontsize=12
-    )
-    made.text(
-        left, 0.1 / tall, plain(caption), va="bottom", fontsize=7.5, color="#555555",
-        linespacing=1.3,
-    )  # fmt: skip
+    rows, across = math.ceil(count / columns), max(1, int(columns * width / 3))
+    tall = 0.4 + rows * height + 0.2 * math.ceil(len(names) / across)
+    made = Figure(figsize=(columns * width, tall), layout="constrained")
+    for place, panel in enumerate(chart.panels, 1):
+        _panel(made.add_subplot(rows, columns, place), panel, size, direct=chart.direct)
+    made.suptitle(plain(chart.title), x=0.01, ha="left", weight="bold", fontsize=12)
     if names:
         lines = [
             Line2D(
@@ -158,10 +124,22 @@ def sheet(chart: Chart, size: str = "normal") -> Figure:
             for name, style in names.items()
         ]  # fmt: skip
         made.legend(
-            handles=lines, loc="upper left", bbox_to_anchor=(left, foot / tall), ncols=across,
-            fontsize=8, frameon=False, borderpad=0, borderaxespad=0, handlelength=3,
+            handles=lines, loc="outside lower left", ncols=across, fontsize=8, frameon=False,
+            handlelength=3,
         )  # fmt: skip
     return made
+
+
+def _panel(axes: Axes, panel: Panel, size: str, *, direct: bool) -> None:
+    """A panel under its title, which takes at most half of it."""
+    width, height = _SIZES[size]
+    letters, most = int(width * _LETTERS_AN_INCH) - 4, int(0.45 * height * _LINES_AN_INCH)
+    title = fill(panel.title, letters, max_lines=most, placeholder="…")
+    axes.set_title(plain(title), loc="left")
+    _fill(axes, panel, 0.8 * width, small=size == "small")
+    if direct:
+        letters = int((0.42 * width - 0.3) * _LETTERS_AN_INCH)
+        _name_lines(axes, panel, letters, 0.75 * height * _LINES_AN_INCH)
 
 
 def _fill(axes: Axes, panel: Panel, inches: float, *, small: bool) -> None:

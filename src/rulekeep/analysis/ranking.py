@@ -14,12 +14,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rulekeep.analysis.groups import BySeed, Group, mean_of, trained_alike
+from rulekeep.analysis.groups import BySeed, Group, mean_of, strength, trained_alike
 from rulekeep.analysis.summary import Summary, paired_difference, summarise, summarise_scores
 
 # Lines of one figure: those of the user, attention, and the best of the others.
 _OWN_SHOWN, _BASELINES_SHOWN, _OTHERS_SHOWN = 3, 2, 3
 _USUAL = "attention, rotary"
+# What a row of the ranking costs, and whether it grows with the text.
+_COSTS = {"state_bytes": True, "decode_ms_per_token": True, "train_seconds": False,
+          "parameters": False}  # fmt: skip
 
 
 class Setting(NamedTuple):
@@ -39,12 +42,12 @@ class Ranked(NamedTuple):
     """A variant: what it keeps, as a mean over task settings, and what it costs.
 
     `by_seed`, `kept`, `lowest` and `difference` are of what is ranked (`Ranking.figure`),
-    `retention` is not corrected.
+    `retention` is not corrected. `lowest` is the lowest seed of any setting, NaN if one diverged.
+    `costs` are means by their names in records; what grows with the text is at the length compared.
     `place` counts from 1, and equal figures share one; those with a diverged seed come after all
     others. None if it was not run on all settings.
-    `lowest` is the lowest seed of any setting, NaN if one diverged. `is_alike` says whether it was
-    trained as the baseline was. `difference` is to the baseline, paired by seed; None if it is not
-    alike, or shares no seed.
+    `difference` is to the baseline, paired by seed; None if it was not trained alike, or shares no
+    seed.
     """
 
     label: str
@@ -55,22 +58,8 @@ class Ranked(NamedTuple):
     retention: Summary
     lowest: float
     by_task: Mapping[str, float]
-    state_bytes: float | None
-    train_seconds: float | None
-    decode_ms: float | None
-    parameters: float | None
-    is_alike: bool = False
+    costs: Mapping[str, float | None]
     difference: Summary | None = None
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it is the user's."""
-        return self.group.is_own
-
-    @property
-    def is_attention(self) -> bool:
-        """Whether it is attention."""
-        return self.group.is_attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,18 +88,17 @@ class Ranking:
     def shown(self) -> tuple[str, ...]:
         """At most eight labels for a figure: the user's own, baselines, and three others."""
         placed = [row for row in self.rows if row.place is not None and row.kept.mean is not None]
-        own = [row.label for row in placed if row.is_own]
-        usual = [row.label for row in placed if row.label == _USUAL]
-        attention = [row.label for row in placed if row.is_attention]
-        base = dict.fromkeys([*([self.baseline] if self.baseline else []), *usual, *attention])
+        own = [row.label for row in placed if row.group.is_own]
+        attention = [row.label for row in placed if row.group.is_attention]
+        # The strongest first, then the usual one.
+        attention.sort(key=lambda label: (label != self.baseline, label != _USUAL))
         # Of several variants of a mixer the best: the others would lie on it.
         best: dict[str, str] = {}
         for row in placed:
-            if not row.is_own and not row.is_attention:
-                best.setdefault(row.group.mixer, row.label)
-        return (
-            *own[:_OWN_SHOWN], *[*base][:_BASELINES_SHOWN], *[*best.values()][:_OTHERS_SHOWN],
-        )  # fmt: skip
+            if row.label not in (*own, *attention):
+                best.setdefault(row.group.first.mixer, row.label)
+        others = [*best.values()][:_OTHERS_SHOWN]
+        return (*own[:_OWN_SHOWN], *attention[:_BASELINES_SHOWN], *others)
 
     @property
     def at(self) -> str:
@@ -162,8 +150,7 @@ def ranked(groups: Sequence[Group]) -> Ranking | None:
     every = dict.fromkeys(label for one in settings for label in one.groups)
     rows = [_row(label, settings, is_whole=label in whole, corrects=corrects) for label in every]
     base = _baseline([row for row in rows if row.place is not None])
-    if base is not None:
-        rows = [_beside(row, base) for row in rows]
+    rows = [row._replace(difference=_difference(row, base)) for row in rows]
     # One with a diverged seed comes last: the mean of the others is not its own.
     rows.sort(key=lambda row: (row.place is None, math.isnan(row.lowest), -_mean(row), row.label))
     # Equal as they are shown.
@@ -172,17 +159,17 @@ def ranked(groups: Sequence[Group]) -> Ranking | None:
         row if row.place is None else row._replace(place=1 + worth.index(shown))
         for row, shown in zip(rows, worth, strict=True)
     ]
-    strong = [
-        row.group
-        for row in rows
-        if row.place is not None and row.group.is_strong and not math.isnan(row.lowest)
-    ]
     return Ranking(
         settings=tuple(settings),
         left=tuple(one.task for one in tested if one not in settings),
-        rows=tuple(sorted(rows, key=lambda row: not row.is_own)),
+        rows=tuple(sorted(rows, key=lambda row: not row.group.is_own)),
         baseline=base and base.label,
-        has_strong=base is not None and any(trained_alike(one, base.group) for one in strong),
+        has_strong=base is not None
+        and any(
+            row.group.is_strong and trained_alike(row.group, base.group)
+            for row in rows
+            if row.place is not None and not math.isnan(row.lowest)
+        ),
         is_corrected=corrects,
     )
 
@@ -192,7 +179,7 @@ def kept(group: Group, test: int, *, corrects: bool) -> BySeed:
     by_seed = group.by_seed("retention", test)
     if not corrects:
         return by_seed
-    found = group.corrected("retention", test)
+    found = group.by_seed("retention", test, "corrected")
     return {seed: found.get(seed, math.nan) for seed in by_seed}
 
 
@@ -269,7 +256,8 @@ def _whole(settings: Sequence[Setting]) -> list[str]:
 def _has_chance(one: Setting) -> bool:
     """Whether every figure compared has a chance level beside it."""
     return all(
-        group.finite("retention", one.test).keys() == group.corrected("retention", one.test).keys()
+        group.finite("retention", one.test).keys()
+        == group.by_seed("retention", one.test, "corrected").keys()
         for group in one.groups.values()
     )
 
@@ -281,8 +269,9 @@ def _row(label: str, settings: Sequence[Setting], *, is_whole: bool, corrects: b
     each = [kept(group, one.test, corrects=corrects) for one, group in here]
     every = [value for one in each for value in one.values()]
 
-    def cost(of_group: Iterable[BySeed]) -> float | None:
-        means = [mean_of(by_seed) for by_seed in of_group if by_seed]
+    def cost(figure: str, *, grows: bool) -> float | None:
+        of_each = [group.cost(figure, one.test if grows else None) for one, group in here]
+        means = [mean_of(by_seed) for by_seed in of_each if by_seed]
         return sum(means) / len(means) if means else None
 
     return Ranked(
@@ -294,10 +283,7 @@ def _row(label: str, settings: Sequence[Setting], *, is_whole: bool, corrects: b
         retention=summarise_scores(_over(raw)),
         lowest=math.nan if any(map(math.isnan, every)) else min(every),
         by_task={one.task: mean_of(by) for (one, _), by in zip(here, raw, strict=True)},
-        state_bytes=cost(group.cost("state_bytes", one.test) for one, group in here),
-        decode_ms=cost(group.cost("decode_ms_per_token", one.test) for one, group in here),
-        train_seconds=cost(group.cost("train_seconds") for _, group in here),
-        parameters=cost(group.cost("parameters") for _, group in here),
+        costs={figure: cost(figure, grows=grows) for figure, grows in _COSTS.items()},
     )
 
 
@@ -308,26 +294,20 @@ def _over(each: Sequence[BySeed]) -> list[float]:
 
 def _baseline(rows: Sequence[Ranked]) -> Ranked | None:
     """The attention that ranks first; of those trained as the user's own mixer, if there is one."""
-    attention = [row for row in rows if row.is_attention]
-    if (mine := next((row for row in rows if row.is_own), None)) is not None:
+    attention = [row for row in rows if row.group.is_attention]
+    if (mine := next((row for row in rows if row.group.is_own), None)) is not None:
         attention = [row for row in attention if trained_alike(row.group, mine.group)]
     finite = [row for row in attention if not all(map(math.isnan, row.by_seed.values()))]
-
-    # As in the ranking, one with a diverged seed comes after all others.
-    def strength(row: Ranked) -> tuple[bool, float]:
-        known = {seed: value for seed, value in row.by_seed.items() if math.isfinite(value)}
-        return not math.isnan(row.lowest), mean_of(known)
-
-    return max(finite, key=strength, default=None)
+    return max(
+        finite, key=lambda row: (not math.isnan(row.lowest), strength(row.by_seed)), default=None
+    )
 
 
-def _beside(row: Ranked, base: Ranked) -> Ranked:
-    """A row with its difference to the baseline."""
-    if row.place is None or row is base or not trained_alike(base.group, row.group):
-        return row
-    if not row.by_seed.keys() & base.by_seed.keys():
-        return row._replace(is_alike=True)
-    return row._replace(is_alike=True, difference=paired_difference(row.by_seed, base.by_seed))
+def _difference(row: Ranked, base: Ranked | None) -> Summary | None:
+    if row.place is None or base is None or row is base:
+        return None
+    is_paired = row.by_seed.keys() & base.by_seed.keys() and trained_alike(base.group, row.group)
+    return paired_difference(row.by_seed, base.by_seed) if is_paired else None
 
 
 def _mean(row: Ranked) -> float:

@@ -10,15 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from rulekeep.analysis.runs import Run
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.record import Asked, asked_of, name
 from rulekeep.reporting.tables import Cell, Table, Value, number_cell
+from rulekeep.reporting.words import words
 from rulekeep.specs import Option, UsageError
 from rulekeep.tasks import TASKS, SampledTask
 
+_COLUMNS = (
+    "task", "context", "certificate", "worst reader", "excess", "bound", "examples", "seed",
+    "data", "code",
+)  # fmt: skip
 _NEEDED = {True: "yes", False: "NO", None: "need not"}
 
 
@@ -40,29 +45,28 @@ class Reader(_Read):
 
 
 class _Context(_Read):
-    """One context in tokens; the article's has no readers, but the best of all by enumeration."""
+    """One context in tokens, with a local reader at least."""
 
     context: Annotated[int, Field(ge=1, le=2**24)]
     passed: bool
-    readings: tuple[Reader, ...] = ()
-    retention: FiniteFloat | None = None
-    chance: FiniteFloat | None = None
+    readings: tuple[Reader, ...]
     examples: int | None = None
     data_hash: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_article(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The article's has no readers, but the best of all by enumeration: its bound is exact."""
+        if "readings" in values:
+            return values
+        excess = values["retention"] - values["chance"]
+        best = {"reader": "last 6, best of all readers", "local": True, "bound": excess}
+        return {**values, "readings": [{**values, **best, "excess": excess}]}
+
     @property
-    def readers(self) -> tuple[Reader, ...]:
-        """Every reader."""
-        if self.readings or self.retention is None or self.chance is None:
-            return self.readings
-        # What the best of all readers scores is its bound.
-        excess = self.retention - self.chance
-        return (
-            Reader(
-                reader="last 6, best of all readers", local=True, retention=self.retention,
-                chance=self.chance, excess=excess, bound=excess, passed=self.passed,
-            ),
-        )  # fmt: skip
+    def worst(self) -> Reader:
+        """The local reader of the highest bound."""
+        return max((one for one in self.readings if one.local), key=lambda one: one.bound)
 
 
 class _Certificate(_Read):
@@ -87,16 +91,16 @@ class _Certificate(_Read):
 
 
 class Certified(NamedTuple):
-    """A certificate at one context."""
+    """A certificate at one context; of several the greatest counts.
 
+    One of the code as it is counts before a stale one, one that fails says more, then examples.
+    """
+
+    is_fresh: bool
+    fails: bool
+    examples: int
     made: _Certificate
     at: _Context
-    is_stale: bool
-
-    @property
-    def weight(self) -> tuple[bool, bool, int]:
-        """Of several, one of the code as it is counts; one that fails says more; then examples."""
-        return not self.is_stale, not self.at.passed, self.at.examples or 0
 
 
 def certificates(
@@ -117,34 +121,27 @@ def certificates(
         missing = sorted(context for context in contexts if (asked, context) not in kept)
         for context in sorted(contexts):
             place: dict[str, Value] = {"task": _named(asked), "context": context}
-            found = kept.get((asked, context))
-            if found is None:
+            if (found := kept.get((asked, context))) is None:
                 command = _command(asked, missing, folder)
-                rows.append({**place, "certificate": f"no certificate: {command}", **_shown(None)})
+                rows.append({**dict.fromkeys(_COLUMNS), **place,
+                             "certificate": f"no certificate: {command}"})  # fmt: skip
                 continue
-            certified += found.at.passed and not found.is_stale
-            said = "passes" if found.at.passed else "FAILS"
-            if found.is_stale:
+            made, at = found.made, found.at
+            certified += at.passed and found.is_fresh
+            said = "passes" if at.passed else "FAILS"
+            if not found.is_fresh:
                 command = _command(asked, [context], folder)
                 said += f", but {asked.task} has changed since: {command}"
-            rows.append({**place, "certificate": said, **_shown(found)})
-            readings += ({**place, **_reading(one)} for one in found.at.readers)
-    table = Table.of(
-        key="certificates",
-        title="Certificates: can it be done without memory?",
-        meaning=f"{certified} of {len(rows)} tasks and contexts are certified: readers that "
-        "remember nothing stay at chance there. “Excess”: how far the worst of them is above "
-        "chance. Its upper bound (95 % for all readers together) must be at most 0.02. Where a "
-        "certificate is missing or fails, retention may not mean that anything was kept.",
-        rows=rows,
-    )
-    every = Table.of(
-        key="readings",
-        title="Every reader of the certificates",
-        meaning="Readers of the whole context carry everything and need not pass.",
-        rows=readings,
-    )
-    return table, every, notes
+            values = (
+                *place.values(), said, at.worst.reader, number_cell(at.worst.excess, 4),
+                number_cell(at.worst.bound, 4), number_cell(at.examples, 0),
+                number_cell(made.seed, 0), at.data_hash[:12] or None, made.source[:16] or None,
+            )  # fmt: skip
+            rows.append(dict(zip(_COLUMNS, values, strict=True)))
+            readings += ({**place, **_reading(one)} for one in at.readings)
+    said_of_all = words("certificates", certified=certified, all=len(rows))
+    table = Table.of("certificates", *said_of_all, rows)
+    return table, Table.of("readings", *words("readings"), readings), notes
 
 
 def _read(
@@ -156,36 +153,19 @@ def _read(
     for record in records:
         try:
             made = _Certificate.model_validate(record)
-            if not all(any(one.local for one in at.readers) for at in made.contexts):
+            if not all(any(one.local for one in at.readings) for at in made.contexts):
                 raise ValueError("a context without a local reader")
-        except ValueError:
+        except (ValueError, LookupError, TypeError):
             named = name(record.get("named"), "(no task)")
             notes.append(f"certificate of {named}: not whole, left out")
             continue
-        asked, is_stale = filled(asked_of(made.named, made.options)), made.is_stale
+        asked, is_fresh = filled(asked_of(made.named, made.options)), not made.is_stale
         for at in made.contexts:
-            one, before = Certified(made, at, is_stale), kept.get((asked, at.context))
-            if before is None or one.weight > before.weight:
+            one = Certified(is_fresh, not at.passed, at.examples or 0, made, at)
+            before = kept.get((asked, at.context))
+            if before is None or one[:3] > before[:3]:
                 kept[asked, at.context] = one
     return kept, notes
-
-
-def _shown(found: Certified | None) -> dict[str, Value]:
-    """The local reader of the highest bound, and what the certificate rests on."""
-    if found is None:
-        columns = ("worst reader", "excess", "bound", "examples", "seed", "data", "code")
-        return dict.fromkeys(columns)
-    made, at = found.made, found.at
-    worst = max((one for one in at.readers if one.local), key=lambda one: one.bound)
-    return {
-        "worst reader": worst.reader,
-        "excess": number_cell(worst.excess, 4),
-        "bound": number_cell(worst.bound, 4),
-        "examples": number_cell(at.examples, 0),
-        "seed": number_cell(made.seed, 0),
-        "data": at.data_hash[:12] or None,
-        "code": made.source[:16] or None,
-    }
 
 
 def _reading(one: Reader) -> dict[str, Value]:

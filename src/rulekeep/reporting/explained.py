@@ -13,6 +13,7 @@ from rulekeep.explain.record import GATE, Explanation, Probed, Trace
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import MISSING, Cell, Table
+from rulekeep.reporting.words import words
 
 _STEPS = {
     "capture": "never written",
@@ -110,16 +111,7 @@ def _lost(found: Sequence[Explained], places: Sequence[dict[str, Cell]]) -> Tabl
         for one, place in zip(found, places, strict=True)
         for probed in one.explanation.probes
     ]
-    return Table.of(
-        key="lost",
-        title="At which step rules are lost",
-        meaning="A linear probe finds at least so many rules in the state, right after them and "
-        "before the answer. “Said”: the model’s own retention on the same validation "
-        "examples. “Lost” has three steps: never in the state (capture), lost later (body), "
-        "found but not said (read-out). Each is a share of all above chance, paired by "
-        "example. “Most lost at”: the worst step, if its interval is above zero.",
-        rows=rows,
-    )
+    return Table.of("lost", *words("lost"), rows)
 
 
 def _writes(found: Sequence[Explained], places: Sequence[dict[str, Cell]]) -> Table:
@@ -137,15 +129,7 @@ def _writes(found: Sequence[Explained], places: Sequence[dict[str, Cell]]) -> Ta
         for one, place in zip(found, places, strict=True)
         for trace in _every(one)
     ]
-    return Table.of(
-        key="writes",
-        title="Changes and write gates by kind of token",
-        meaning="“Change”: |S − S before| / (|S| + |S before|) of a tensor of the state, for one "
-        "token. 0 leaves it as it is, 1 replaces it. “Write gate”: what the mixer says of "
-        "itself, 0 to 1. “Zeros”: the share that is exactly 0. “Of one gate”: that share of "
-        "the gate that opens most often.",
-        rows=rows,
-    )
+    return Table.of("writes", *words("writes"), rows)
 
 
 def _probes(found: Sequence[Explained]) -> Chart:
@@ -181,15 +165,7 @@ def _probes(found: Sequence[Explained]) -> Chart:
                 chance=[(0, level), (1.08, level)],
             )
         )
-    return Chart(
-        key="lost-rules",
-        title="Where rules are lost",
-        caption="Share of rules that a linear probe finds in the state, from right after them "
-        "(0) to right before the answer (1). Crosses: what the model says. 95 % intervals over "
-        "examples. Below 1 at 0: never captured. A fall: lost in the body. A step down to the "
-        "cross: not read out.",
-        panels=panels,
-    )
+    return Chart("lost-rules", *words("lost_rules"), panels)
 
 
 def _traces(found: Sequence[Explained]) -> Chart:
@@ -227,14 +203,7 @@ def _traces(found: Sequence[Explained]) -> Chart:
                     y_log=is_log,
                 )
             )
-    return Chart(
-        key="token-writes",
-        title="What each kind of token writes",
-        caption="What one token changes in each tensor of the state, |S − S before| / (|S| + |S "
-        "before|), and how far write gates open. Means over tokens of a kind, by position. "
-        "Rules are black.",
-        panels=panels,
-    )
+    return Chart("token-writes", *words("token_writes"), panels)
 
 
 def _bins(trace: Trace) -> Iterator[Point]:

@@ -23,14 +23,9 @@ from rulekeep.analysis.charts import (
 from rulekeep.analysis.groups import BySeed, Group
 from rulekeep.analysis.ranking import Ranking
 from rulekeep.analysis.summary import Summary, summarise, summarise_scores
+from rulekeep.reporting.words import words
 
 ARTICLE = "article"
-# What `rulekeep certify article` shows, from 20 tokens of context up.
-LEAK = (
-    "Its validation examples are its test too, and its data leaks: a reader of only the last 6 "
-    "tokens before the target, without memory, scores 0.781 rule accuracy and 0.562 retention."
-)
-_OPEN = "Black: attention. Open markers: fewer than 5 seeds. Dotted: chance."
 _LOG = "context (tokens, log scale)"
 # Small multiples of the variants that the first figure does not show.
 _MOST_SMALL = 48
@@ -47,14 +42,8 @@ def charts(groups: Sequence[Group], ranking: Ranking | None) -> list[Chart]:
         _answer(ranking, look),
         _settings(groups, look),
         _variants(ranking, look),
-        _trade_off(
-            ranking, look, "state", "Retention against state bytes",
-            "state of one sequence (bytes)", {row.label: row.state_bytes for row in ranking.rows},
-        ),
-        _trade_off(
-            ranking, look, "seconds", "Retention against training seconds", "training (s)",
-            {row.label: row.train_seconds for row in ranking.rows},
-        ),
+        _trade_off(ranking, look, "state", "state of one sequence (bytes)", "state_bytes"),
+        _trade_off(ranking, look, "seconds", "training (s)", "train_seconds"),
         _training(ranking, look),
         _costs(ranking, look),
     ]  # fmt: skip
@@ -63,8 +52,8 @@ def charts(groups: Sequence[Group], ranking: Ranking | None) -> list[Chart]:
 
 def _styles(ranking: Ranking) -> dict[str, Style]:
     """A style for each variant shown: attention black, the user's own broad and in front."""
-    shown, own = ranking.shown, {row.label for row in ranking.rows if row.is_own}
-    black = [row.label for row in ranking.rows if row.is_attention]
+    shown, own = ranking.shown, {row.label for row in ranking.rows if row.group.is_own}
+    black = [row.label for row in ranking.rows if row.group.is_attention]
     # In the order shown, so that the strongest attention has the whole line.
     found = styles(shown, [label for label in shown if label in black])
     return {
@@ -86,20 +75,11 @@ def _answer(ranking: Ranking, look: Styles) -> Chart:
     what = f"the mean of {len(tasks)} task settings" if several else tasks[0]
     trained = sorted({setting.context for setting in ranking.settings})
     at = " or ".join(f"{one:,}" for one in trained)
-    caption = (
-        "Share of rules right where the answer first needs them. Mean and 95 % interval over "
-        f"seeds, every seed a small point. {_OPEN}"
-    )
     is_article = any(task.split(",")[0] == ARTICLE for task in tasks)
     chance = [(at, level) for at in tests if (level := ranking.chance(at)) is not None]
     panel = _retention(f"{what}, trained at {at} tokens", series, tests, chance, ranking.figure)
-    return Chart(
-        key="retention",
-        title="Retention over context length",
-        caption=f"{caption} {LEAK}" if is_article else caption,
-        panels=[panel] if series else [],
-        direct=True,
-    )
+    retention = words("retention", is_article=is_article)
+    return Chart("retention", *retention, [panel] if series else [], direct=True)
 
 
 def _settings(every: Sequence[Group], look: Styles) -> Chart:
@@ -119,13 +99,8 @@ def _settings(every: Sequence[Group], look: Styles) -> Chart:
         levels = {t: c for g in groups for t in tests if (c := g.chance("retention", t))}
         title = f"{task}, trained at {context:,}"
         panels.append(_retention(title, series, tests, sorted(levels.items())))
-    return Chart(
-        key="settings",
-        title="Retention by task setting",
-        caption=f"Mean and 95 % interval over seeds, every seed a small point. {_OPEN}",
-        # One panel is what the first figure shows.
-        panels=panels if len(panels) > 1 else [],
-    )
+    # One panel is what the first figure shows.
+    return Chart("settings", *words("settings"), panels if len(panels) > 1 else [])
 
 
 def _line(
@@ -166,15 +141,8 @@ def _variants(ranking: Ranking, look: Styles) -> Chart:
                     row.label, [one for one in (base, own) if one], tests, y_label=ranking.figure
                 )
             )
-    beside = "" if ranking.baseline is None else f" Grey: {ranking.baseline}."
-    return Chart(
-        key="variants",
-        title="Retention of the other variants",
-        caption="As the first figure, a panel a variant, those that keep most first: retention "
-        f"over context in tokens.{beside}",
-        panels=panels,
-        small=True,
-    )
+    said = words("variants", baseline=ranking.baseline)
+    return Chart("variants", *said, panels, small=True)
 
 
 def _small(ranking: Ranking, label: str, style: Style) -> Series | None:
@@ -201,13 +169,12 @@ def _trade_off(
     ranking: Ranking,
     look: Styles,
     key: str,
-    title: str,
     x_label: str,
-    costs_of: Mapping[str, float | None],
+    cost_of: str,
 ) -> Chart:
     series = []
     for row in ranking.rows:
-        cost = costs_of[row.label]
+        cost = row.costs[cost_of]
         if row.place is None or row.kept.mean is None or not cost or cost <= 0:
             continue
         style = look.get(row.label, Style(GREY))
@@ -226,14 +193,8 @@ def _trade_off(
         chance=[] if chance is None else [(at, chance) for at in ends],
         front=pareto_front(means, end=max(costs)) if costs else (),
     )
-    others = " Grey points: the other variants." if len(series) > len(look) else ""
-    return Chart(
-        key=key,
-        title=title,
-        caption="A point a variant with its 95 % interval. Grey steps: what no cheaper one "
-        f"reaches.{others} {_OPEN}",
-        panels=[panel] if series else [],
-    )
+    said = words(key, has_others=len(series) > len(look))
+    return Chart(key, *said, [panel] if series else [])
 
 
 def _training(ranking: Ranking, look: Styles) -> Chart:
@@ -249,13 +210,7 @@ def _training(ranking: Ranking, look: Styles) -> Chart:
             for figure, title in figures.items()
             if (one := _curves(setting.task, groups, figure, title, look)) is not None
         ]
-    return Chart(
-        key="training",
-        title="Training curves",
-        caption="Mean over the seeds that reached a step, and a thin line for every seed, at the "
-        f"chosen learning rate. {_OPEN}",
-        panels=panels,
-    )
+    return Chart("training", *words("training"), panels)
 
 
 def _curves(
@@ -298,12 +253,7 @@ def _costs(ranking: Ranking, look: Styles) -> Chart:
                     x_log=True, y_log=True, x_ticks=ticks,
                 )
             )  # fmt: skip
-    return Chart(
-        key="costs",
-        title="Decode time and state over context",
-        caption=f"Mean and 95 % interval over seeds, every seed a small point. {_OPEN}",
-        panels=panels,
-    )
+    return Chart("costs", *words("costs_over_context"), panels)
 
 
 def _positive(group: Group, figure: str) -> dict[int, BySeed]:

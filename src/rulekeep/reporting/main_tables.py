@@ -29,6 +29,7 @@ from rulekeep.reporting.tables import (
     seeds_cell,
     signed,
 )
+from rulekeep.reporting.words import words
 
 UNDEFINED = "not defined"
 # More are in the CSV: K may be 64.
@@ -77,16 +78,7 @@ def scores(groups: Sequence[Group]) -> Table:
                     else seeds_cell(len(group.finite("retention", test))),
                 }
             )
-    return Table.of(
-        key="scores",
-        title="Scores on the test set",
-        meaning="Mean over seeds with its 95 % interval (Student t). “Learned”: seeds with "
-        "retention of at least 0.9, and the exact interval of their share. “Against "
-        "attention”: retention minus that of the attention that keeps most there, paired by "
-        "seed. “Intrusions”: the share of wrong rules that are decoys. “Not defined”: learned "
-        "positions end at the length trained on. tables.csv has every interval.",
-        rows=rows,
-    )
+    return Table.of("scores", *words("scores"), rows)
 
 
 def corrected(groups: Iterable[Group]) -> Table:
@@ -96,19 +88,12 @@ def corrected(groups: Iterable[Group]) -> Table:
             **_place(group),
             "tested at": test,
             **{one.title: _beside_chance(group, figure, test) for figure, one in SCORES.items()},
-            "seeds": seeds_cell(len(group.corrected("retention", test))),
+            "seeds": seeds_cell(len(group.by_seed("retention", test, "corrected"))),
         }
         for group in groups
         for test in _tested(group)
     ]
-    return Table.of(
-        key="corrected",
-        title="Scores corrected for chance",
-        meaning="(score − chance) / (1 − chance): 0 is the best guess without the context, 1 is "
-        "perfect. The chance level is in brackets. “All rules”: examples in which every first"
-        " use of a rule is right.",
-        rows=rows,
-    )
+    return Table.of("corrected", *words("corrected"), rows)
 
 
 def parts(groups: Iterable[Group]) -> Table:
@@ -128,14 +113,7 @@ def parts(groups: Iterable[Group]) -> Table:
                         "seeds": seeds_cell(len(group.finite("retention", test))),
                     }
                 )
-    return Table.of(
-        key="parts",
-        title="Retention by output step, rule position and kind",
-        meaning="Mean over seeds, the chance level in brackets. Steps and places count from 0. "
-        "Without memory, prohibitions and requirements have a mean of at most a half. A "
-        "default is what an attribute shows without a rule.",
-        rows=rows,
-    )
+    return Table.of("parts", *words("parts"), rows)
 
 
 def costs(groups: Iterable[Group]) -> Table:
@@ -160,15 +138,7 @@ def costs(groups: Iterable[Group]) -> Table:
                 "seeds": seeds_cell(len(seconds)),
             }
         )
-    return Table.of(
-        key="costs",
-        title="Costs",
-        meaning="Means over the seeds that ended training. Training seconds are without warm-up "
-        "and evaluation. “Steps to solve”: the first evaluation with 0.995 of the answers "
-        "wholly right, and how many seeds had one. State and decode time are at “context”, the "
-        "longest tested.",
-        rows=rows,
-    )
+    return Table.of("costs", *words("costs"), rows)
 
 
 def learning_rates(groups: Iterable[Group]) -> Table:
@@ -197,12 +167,7 @@ def learning_rates(groups: Iterable[Group]) -> Table:
                     "choice": verdict(rates, rate),
                 }
             )
-    return Table.of(
-        key="learning-rates",
-        title="Learning rates, chosen on the validation set",
-        meaning=f"{RATE_RULE} Shown is the rate with most runs.",
-        rows=rows,
-    )
+    return Table.of("learning-rates", *words("learning_rates", rule=RATE_RULE), rows)
 
 
 def verdict(rates: Rates, rate: float) -> str:
@@ -235,13 +200,7 @@ def failures(runs: Iterable[Run]) -> Table:
         for run in sorted(runs, key=lambda run: run.record.status)
         if run.record.status != "done"
     ]
-    return Table.of(
-        key="failures",
-        title="Runs that diverged, failed or are not finite at a length",
-        meaning="A diverged run is a result and counts in its cell. One with outputs that are not "
-        "finite counts as diverged at that length alone. Any other is in no cell.",
-        rows=rows,
-    )
+    return Table.of("failures", *words("failures"), rows)
 
 
 def every_run(runs: Iterable[Run]) -> Table:
@@ -262,13 +221,7 @@ def every_run(runs: Iterable[Run]) -> Table:
                 "run": record.id,
             }
         )
-    return Table.of(
-        key="runs",
-        title="Every run",
-        meaning="Retention is on the test set, at the length trained on. A model from outside "
-        "stands at the longest of the others. Versions make the id; the source digest does not.",
-        rows=rows,
-    )
+    return Table.of("runs", *words("runs"), rows)
 
 
 def environments(runs: Iterable[Run]) -> Table:
@@ -279,7 +232,7 @@ def environments(runs: Iterable[Run]) -> Table:
         {**dict.fromkeys(keys), **dict(items), "runs": count}
         for items, count in counts.most_common()
     ]
-    return Table.of("environment", "Environment", "Seconds compare within one line only.", rows)
+    return Table.of("environment", *words("environment"), rows)
 
 
 def csv_text(groups: Sequence[Group]) -> str:
@@ -289,7 +242,7 @@ def csv_text(groups: Sequence[Group]) -> str:
 
 def _lines(groups: Sequence[Group]) -> Iterable[list[object]]:
     for group in groups:
-        place = [group.task, group.label, group.trained_at]
+        place = [group.task, group.label, group.first.trained_at]
         for (table, figure, test), by_seed in group.values.items():
             if table not in ("scores", "costs") or figure in _IN_CSV:
                 is_share = table == "parts" or (table == "scores" and figure in SCORES)
@@ -312,7 +265,7 @@ def _statistics(summary: Summary) -> list[object]:
 
 
 def _place(group: Group) -> dict[str, Value]:
-    return {"task": group.task, "variant": group.label, "trained at": group.trained_at}
+    return {"task": group.task, "variant": group.label, "trained at": group.first.trained_at}
 
 
 def _place_of(run: Run) -> dict[str, Value]:
@@ -359,7 +312,7 @@ def _intrusions(group: Group, test: int) -> Cell:
 
 
 def _beside_chance(group: Group, figure: str, test: int) -> Cell:
-    shown = mean_cell(group.corrected(figure, test), 3)
+    shown = mean_cell(group.by_seed(figure, test, "corrected"), 3)
     level = group.chance(figure, test)
     if shown == MISSING_CELL or level is None:
         return shown

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from rulekeep.analysis.panels import Picture
     from rulekeep.reporting.tables import Table
 
-# A column of longer texts is broken into lines.
-_WRAPPED = 34
-_MOST_COLUMNS = 40
-
 
 class Figure(NamedTuple):
     """A chart, its SVGs, and the values that it shows."""
@@ -53,7 +49,7 @@ def render(
         notes=notes,
         command=command,
         digest=digest,
-        style=Markup(_file("report.css") + _columns()),
+        style=Markup(_file("report.css")),
         script=Markup(script),
     )
 
@@ -73,34 +69,8 @@ def render_examples(
     )
 
 
-def classes(table: "Table") -> str:
-    """What its columns are: n numbers, w long texts, v the variant's name."""
-    found = []
-    for column, is_number in enumerate(table.numbers()[:_MOST_COLUMNS]):
-        longest = max(len(row[column].text) for row in table.rows)
-        found += [f"n{column}"] * is_number
-        found += [f"w{column}"] * (not is_number and longest > _WRAPPED)
-        found += [f"v{column}"] * (table.header[column] in ("variant", "mixer"))
-    return " ".join(found)
-
-
-def _columns() -> str:
-    """A class for each column costs a table less than one for each of its cells."""
-    numbers, wide, named = (
-        ",".join(f".{kind}{n} td:nth-child({n + 1}),.{kind}{n} th:nth-child({n + 1})" for n in
-                 range(_MOST_COLUMNS))
-        for kind in "nwv"
-    )  # fmt: skip
-    sticky = "position:sticky;left:0;z-index:1;border-right:1px solid var(--line)"
-    return (
-        f"{numbers}{{text-align:right}}{wide}{{white-space:normal;min-width:14rem}}"
-        f"@media (max-width:640px){{{named}{{{sticky};min-width:8rem;max-width:10rem;"
-        "white-space:normal;overflow-wrap:anywhere}}"
-    )
-
-
 @cache
-def _environment() -> Environment:
+def _template(name: str) -> Template:
     made = Environment(
         loader=PackageLoader("rulekeep.reporting"),
         autoescape=True,
@@ -108,12 +78,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"classes": classes}
-    return made
-
-
-def _template(name: str) -> Template:
-    return _environment().get_template(name)
+    return made.get_template(name)
 
 
 def _file(name: str) -> str:

@@ -8,7 +8,7 @@ lead.
 from collections import Counter
 from collections.abc import Sequence
 
-from rulekeep.analysis.groups import Group
+from rulekeep.analysis.groups import Group, trained_alike
 from rulekeep.analysis.ranking import Ranked, Ranking
 from rulekeep.analysis.runs import Run
 from rulekeep.analysis.summary import ENOUGH_SEEDS, LEVEL, holm
@@ -24,7 +24,7 @@ def sentences(runs: Sequence[Run], groups: Sequence[Group], ranking: Ranking | N
         return ["No run has a test retention yet: nothing is compared.", _trust(runs, groups)]
     placed = [row for row in ranking.rows if row.place is not None]
     # Of several mixers of the user's own the best: they stand first.
-    others = [row for row in placed if not row.is_attention]
+    others = [row for row in placed if not row.group.is_attention]
     (row, *_) = others or placed or ranking.rows
     return [_kept(row, ranking), _against(row, ranking), _trust(runs, groups)]
 
@@ -54,7 +54,7 @@ def _against(row: Ranked, ranking: Ranking) -> str:
         why = f"shares no seed with {ranking.baseline}"
         if row.difference is not None:
             why = f"shares with {ranking.baseline} no seed that ended in both"
-        elif not row.is_alike:
+        elif not trained_alike(row.group, _base(ranking).group):
             why = f"was not trained as {ranking.baseline} was"
         return f"It {why}: it is compared with none."
     weak = ""
@@ -94,16 +94,24 @@ def _tested(row: Ranked, ranking: Ranking) -> dict[str, float]:
     found = {
         one.label: one.difference.p
         for one in ranking.rows
-        if one.is_own == row.is_own and one.is_attention == row.is_attention and one.difference
+        if one.difference and _kind(one) == _kind(row)
     }
     return holm({label: p for label, p in found.items() if p is not None})
 
 
+def _kind(row: Ranked) -> tuple[bool, bool]:
+    return row.group.is_own, row.group.is_attention
+
+
+def _base(ranking: Ranking) -> Ranked:
+    return next(row for row in ranking.rows if row.label == ranking.baseline)
+
+
 def _unequal(row: Ranked, ranking: Ranking) -> str:
-    (base,) = (one for one in ranking.rows if one.label == ranking.baseline)
-    if not row.parameters or not base.parameters:
+    own, others = (one.costs["parameters"] for one in (row, _base(ranking)))
+    if not own or not others:
         return ""
-    more = row.parameters / base.parameters - 1
+    more = own / others - 1
     return f"; it has {more:+.0%} parameters" if abs(more) > _ALIKE else ""
 
 

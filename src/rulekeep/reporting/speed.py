@@ -5,6 +5,7 @@ from rulekeep.analysis.summary import Interval
 from rulekeep.printable import counted, one_line
 from rulekeep.records.record import name
 from rulekeep.reporting.tables import Cell, Table, Value, number_cell
+from rulekeep.reporting.words import words
 from rulekeep.speed import figures
 from rulekeep.speed.record import BASELINE, NAMES, Part, SpeedRecord
 
@@ -42,13 +43,7 @@ def chart(record: SpeedRecord) -> Chart:
                 x_ticks=record.spec.contexts,
             )
             panels += [panel] if lines else []
-    return Chart(
-        key="speed",
-        title="Share of attention’s time",
-        caption="Forward and backward, as a share of attention’s time in the same repeat. Median "
-        "and quartiles. A step has as many tokens at every context. Attention is black.",
-        panels=panels,
-    )
+    return Chart("speed", *words("speed"), panels)
 
 
 def sentences(record: SpeedRecord) -> list[str]:
@@ -75,20 +70,7 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
             row["operator calls"] = number_cell(model and model.launches, 0)
             row["product rate"] = number_cell(model and model.product_share, 2)
         rows.append(row)
-    meaning = (
-        f"Seconds a step of about {spec.tokens:,} tokens, forward and backward without optimiser, "
-        f"float32, {shown}, width {spec.width}: the whole model of {spec.layers} layers "
-        "(embeddings, feed-forward layers, head at every position), then one layer’s mixer alone. "
-        f"Median of {spec.repeats} repeats (quartiles); the share of attention’s time is paired "
-        "within a repeat."
-    )
-    if is_counted:
-        meaning += (
-            " Operator calls: what torch dispatches in a step of the whole model below autograd, "
-            "without views: a proxy of what a GPU would launch. Product rate: floating-point "
-            "operations a second in matrix products, over those of one large product."
-        )
-    return Table.of(f"speed-{threads}", f"Speed beside attention, {shown}", meaning, rows)
+    return Table.of(f"speed-{threads}", *words("speed_steps", spec=spec, threads=shown), rows)
 
 
 def _over_context(record: SpeedRecord) -> Table:
@@ -110,16 +92,7 @@ def _over_context(record: SpeedRecord) -> Table:
                 }
             )
     start, end = figures.compared(record.spec) if slopes else (contexts[0], contexts[-1])
-    return Table.of(
-        key="speed-context",
-        title="What a longer context costs",
-        meaning=f"Time a token at {end:,} tokens over that at {start:,} (whole model, one "
-        "thread; median and quartiles over all pairs of repeats). Peak memory: what a step of one "
-        "sequence, forward and backward, adds to a fresh process, with the allocator as runs have "
-        "it. Growth: by how much more memory grows than the context over the last two, where it "
-        "takes 8 MiB or more (1 is linear).",
-        rows=rows,
-    )
+    return Table.of("speed-context", *words("speed_context", start=start, end=end), rows)
 
 
 def _decoding(record: SpeedRecord) -> Table:
@@ -139,24 +112,14 @@ def _decoding(record: SpeedRecord) -> Table:
                 "last / first": _spread(figures.late_over_early(decoded), 2),
             }
         )
-    return Table.of(
-        key="speed-decoding",
-        title="Decoding",
-        meaning="One token after another, one sequence, one thread, after so many random tokens: "
-        "milliseconds a token (median and quartiles over rounds of all contexts in turn), the time "
-        "after the longest over that after the shortest, paired within a round, and the bytes of "
-        "the state.",
-        rows=rows,
-    )
+    return Table.of("speed-decoding", *words("speed_decoding"), rows)
 
 
 def _failures(record: SpeedRecord) -> Table:
-    return Table.of(
-        key="speed-failures",
-        title="What could not be measured",
-        meaning="Each ended alone.",
-        rows=[{"what": what, "why": why} for what, why in figures.failures(record).items()],
-    )
+    rows: list[dict[str, Value]] = [
+        {"what": what, "why": why} for what, why in figures.failures(record).items()
+    ]
+    return Table.of("speed-failures", *words("speed_failures"), rows)
 
 
 def _mixer(label: str) -> str:

@@ -5,11 +5,10 @@ and is extended once if the best one is at its edge. A rate counts once all tuni
 model that another preset trained and tested at other lengths counts too: it is not trained again.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rulekeep.analysis.groups import scores_of
+from rulekeep.analysis.groups import validation
 from rulekeep.analysis.summary import RateChoice, ValidationScores, choose_learning_rate
 from rulekeep.records import Record
 from rulekeep.records.record import TESTED
@@ -121,11 +120,9 @@ def _validated(
                 for row in record.evaluations
                 if row.split == "validation" and row.context in lengths
             ]
-            known = [row.figures["val_loss"] for row in looks if "val_loss" in row.figures]
-            loss = sum(known) / len(known) if known and len(known) == len(looks) else math.nan
             at = (asked.learning_rate, asked.seed)
             if at not in found or own == spec:
-                found[at] = _Validated(loss, scores_of(looks), is_own=own == spec)
+                found[at] = _Validated(*validation(looks), is_own=own == spec)
     return found
 
 

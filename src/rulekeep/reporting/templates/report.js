@@ -20,7 +20,7 @@
     const table = heading.closest("table");
     const body = table.tBodies[0];
     const column = heading.cellIndex;
-    const numeric = table.classList.contains(`n${column}`);
+    const numeric = heading.classList.contains("n");
     const descending = heading.getAttribute("aria-sort") === "ascending";
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
