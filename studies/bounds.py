@@ -30,15 +30,16 @@ from rulekeep.analysis.rows import (
 )
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import AnySpec, RunSpec, mixer_specs
+from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import (
     CATALOGUE_LENGTH,
+    EVERY_TASK,
     SEEDS,
     STANDARD_LENGTH,
     WITHOUT_RECALL,
+    Length,
     cell,
-    long,
     protocol,
 )
 
@@ -159,9 +160,9 @@ def wide(records: Sequence[Record]) -> Sequence[AnySpec]:
 def longer_training(records: Sequence[Record]) -> Sequence[AnySpec]:
     """Marked rules first: they are the harder."""
     mixers = [VARIANTS[key].one for key in ("ours", "convolved_attention")]
-    specs = long(records, mixers=mixers, steps=STEPS, furthest=LONG)
-    kept = [spec for spec in specs if isinstance(spec, RunSpec) and spec.task == "recite"]
-    return sorted(kept, key=lambda spec: spec.task_options["placement"] == "early")
+    length = Length(MIDDLE, LENGTHS, STEPS)
+    specs = protocol(records, mixers, length, EVERY_TASK, tasks=["recite"])
+    return sorted(specs, key=lambda spec: spec.task_options["placement"] == "early")
 
 
 # --- two rules and eight -------------------------------------------------------------------------

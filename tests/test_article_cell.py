@@ -19,7 +19,7 @@ CELL = ArticleCell(context=16, model="compressed", steps=3)
 
 
 def made(tmp_path: Path) -> dict:
-    return cells.run_cell(
+    return cells.run(
         resolve_cell(CELL), RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None
     )
 

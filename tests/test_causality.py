@@ -13,7 +13,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from rulekeep.article.cell import run_cell
+from rulekeep.article.cell import run as run_cell
 from rulekeep.article.models import published_model
 from rulekeep.checks.screening import screen
 from rulekeep.mixers import MIXERS

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rulekeep.article.cell import run_cell
+from rulekeep.article.cell import run as run_cell
 from rulekeep.mixers import MIXERS
 from rulekeep.records.store import RunFolder
 from rulekeep.registry import options_of

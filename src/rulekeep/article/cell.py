@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
     scores: ArticleScores
 
 
-def run_cell(
+def run(
     resolved: ResolvedCell,
     _folder: RunFolder,
     progress: Callable[[int], None],

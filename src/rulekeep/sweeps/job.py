@@ -2,13 +2,14 @@
 
     lock the folder ─ read its plan ─ resolve ─ screen the mixers ─ run ─ write the record
 
-What makes a run of each kind stands below; of a trained one it is `rulekeep.running.run`.
+What makes a run of each kind, `RUNNERS` says: a trained one `rulekeep.running.run`.
 """
 
 import os
 import platform
 import warnings
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,6 +37,14 @@ _LONGEST_WARNING = 2000
 Runner: TypeAlias = Callable[
     [Any, RunFolder, Callable[[int], None], Callable[[int, Mapping[str, float]], None]], Values
 ]
+# The module whose `run` makes the runs of a kind.
+RUNNERS = {
+    RunSpec.kind: "rulekeep.running.run",
+    PredictorSpec.kind: "rulekeep.running.predicting",
+    ArticleCell.kind: "rulekeep.article.cell",
+    LanguageSpec.kind: "rulekeep.language.run",
+    CompactionSpec.kind: "rulekeep.compaction.run",
+}
 
 
 class MakeRun:
@@ -81,7 +90,9 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: TrackerNa
         screen(resolved)
     follow = Tracker(tracked, folder.path, planned["spec"])
     try:
-        made = _runner_of(resolved.spec.kind)(resolved, folder, progress, follow.log)
+        # Only here is what trains loaded, and torch with it.
+        run: Runner = import_module(RUNNERS[resolved.spec.kind]).run
+        made = run(resolved, folder, progress, follow.log)
     except BaseException as error:
         follow.finish("failed", {"reason": str(error)})
         raise
@@ -94,26 +105,6 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: TrackerNa
     for left in (folder.checkpoint, folder.log, folder.environment):
         left.unlink(missing_ok=True)
     return "done"
-
-
-def _runner_of(kind: str) -> Runner:
-    """What makes the runs of a kind. Only here is torch loaded."""
-    if kind == CompactionSpec.kind:
-        from rulekeep.compaction.run import run as compacted
-
-        return compacted
-    from rulekeep.article.cell import run_cell
-    from rulekeep.language.run import run as in_words
-    from rulekeep.running.predicting import run as scored
-    from rulekeep.running.run import run as trained
-
-    runners: Mapping[str, Runner] = {
-        RunSpec.kind: trained,
-        PredictorSpec.kind: scored,
-        ArticleCell.kind: run_cell,
-        LanguageSpec.kind: in_words,
-    }
-    return runners[kind]
 
 
 def _environment(planned: Values) -> Values:

@@ -190,7 +190,8 @@ def grid_of(what: str, mixers: str | None, asked: Grid) -> tuple[Make, bool]:
     )
     parameters = inspect.signature(function).parameters
     given = asked.given if mixers is None else {"mixers": mixers, **asked.given}
-    for name in given.keys() - parameters.keys():
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    for name in () if takes_any else given.keys() - parameters.keys():
         raise UsageError(f"{name} {given[name]!r}: {what} takes none; leave it out")
     for task in {*(asked.tasks or ())} - {*PRESET_TASKS}:
         raise UsageError(f"tasks {task!r}: {choose(task, PRESET_TASKS)}")

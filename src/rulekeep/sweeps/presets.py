@@ -84,7 +84,8 @@ def protocol(
     *,
     tuning_seeds: int = TUNING_SEEDS,
     tasks: Sequence[str] = PRESET_TASKS,
-    rates: Sequence[float] | None = None,
+    learning_rates: Sequence[float] | None = None,
+    test_contexts: Sequence[int] | None = None,
     task_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Sequence[AnySpec]:
     """The runs of each mixer: its grids of learning rates, and all seeds at the rates they choose.
@@ -97,7 +98,8 @@ def protocol(
         seeds: Seeds of each cell.
         tuning_seeds: How many of the seeds choose a rate.
         tasks: Those of the cells that are run; a grid is for those that take its rate.
-        rates: The grids of learning rates; by default three rates and their extension.
+        learning_rates: The grids of rates; by default three rates and their extension.
+        test_contexts: Tested instead of those of `length`.
         task_options: Options of every task.
 
     Raises:
@@ -109,6 +111,8 @@ def protocol(
     if not 1 <= tuning_seeds <= len(seeds):
         raise UsageError(f"tuning_seeds {tuning_seeds}: must be from 1 to {len(seeds)}")
     tuning = seeds[:tuning_seeds]
+    if test_contexts is not None:
+        length = length._replace(tested=tuple(test_contexts))
     specs: list[AnySpec] = []
     for one in mixers:
         for (chosen_on, placed), every in cells.items():
@@ -122,7 +126,7 @@ def protocol(
                 for seed in seeds
                 for task, placement in taken_by
             ]
-            grid, rate = tuned(one, records, base, tuning, rates)
+            grid, rate = tuned(one, records, base, tuning, learning_rates)
             specs += grid
             if rate is not None:
                 specs += [one.spec(**values, learning_rate=rate) for values in runs]
@@ -165,20 +169,10 @@ def article() -> Sequence[AnySpec]:
 
 
 def standard(
-    records: "Sequence[Record]",
-    *,
-    mixers: Sequence[MixerSpec] = STANDARD_MIXERS,
-    tuning_seeds: int = TUNING_SEEDS,
-    seeds: Sequence[int] = SEEDS,
-    tasks: Sequence[str] = PRESET_TASKS,
-    learning_rates: Sequence[float] | None = None,
-    test_contexts: Sequence[int] = STANDARD_LENGTH.tested,
+    records: "Sequence[Record]", *, mixers: Sequence[MixerSpec] = STANDARD_MIXERS, **grid: Any
 ) -> Sequence[AnySpec]:
     """Four tasks, early and marked rules, 5 seeds: trained up to 256, tested up to 4096."""
-    return protocol(
-        records, mixers, STANDARD_LENGTH._replace(tested=tuple(test_contexts)), EVERY_TASK, seeds,
-        tuning_seeds=tuning_seeds, tasks=tasks, rates=learning_rates,
-    )  # fmt: skip
+    return protocol(records, mixers, STANDARD_LENGTH, EVERY_TASK, **grid)
 
 
 def quick(
@@ -204,35 +198,19 @@ def quick_five(*, mixers: Sequence[MixerSpec] = QUICK_MIXERS) -> Sequence[AnySpe
 
 
 def long(
-    records: "Sequence[Record]",
-    *,
-    mixers: Sequence[MixerSpec] = STANDARD_MIXERS,
-    steps: int = _LONG.steps,
-    furthest: int = max(_LONG.tested),
-    tuning_seeds: int = TUNING_SEEDS,
-    seeds: Sequence[int] = SEEDS,
-    tasks: Sequence[str] = PRESET_TASKS,
-    learning_rates: Sequence[float] | None = None,
-    test_contexts: Sequence[int] = _LONG.tested,
+    records: "Sequence[Record]", *, mixers: Sequence[MixerSpec] = STANDARD_MIXERS, **grid: Any
 ) -> Sequence[AnySpec]:
     """As `standard`, trained up to 1028 and tested up to 16,384: meant for a cluster."""
-    tested = tuple(at for at in test_contexts if at <= furthest)
-    length = _LONG._replace(steps=steps, tested=tested)
-    return protocol(
-        records, mixers, length, EVERY_TASK, seeds,
-        tuning_seeds=tuning_seeds, tasks=tasks, rates=learning_rates,
-    )  # fmt: skip
+    return protocol(records, mixers, _LONG, EVERY_TASK, **grid)
 
 
 def catalogue(
     records: "Sequence[Record]",
     *,
     mixers: Sequence[MixerSpec] = CATALOGUE,
-    tuning_seeds: int | None = None,
     seeds: Sequence[int] = SEEDS,
-    tasks: Sequence[str] = PRESET_TASKS,
-    learning_rates: Sequence[float] | None = None,
-    test_contexts: Sequence[int] = CATALOGUE_LENGTH.tested,
+    tuning_seeds: int | None = None,
+    **grid: Any,
 ) -> Sequence[AnySpec]:
     """Every published mixer at attention's parameters: recite early and override marked.
 
@@ -241,11 +219,8 @@ def catalogue(
     specs: list[AnySpec] = []
     for one in mixers:
         usual = ANCHOR_TUNING_SEEDS if one.mixer == "attention" else TUNING_SEEDS
-        specs += protocol(
-            records, [one], CATALOGUE_LENGTH._replace(tested=tuple(test_contexts)),
-            RECITE_AND_OVERRIDE, seeds, tasks=tasks, rates=learning_rates,
-            tuning_seeds=min(usual, len(seeds)) if tuning_seeds is None else tuning_seeds,
-        )  # fmt: skip
+        grid["tuning_seeds"] = min(usual, len(seeds)) if tuning_seeds is None else tuning_seeds
+        specs += protocol(records, [one], CATALOGUE_LENGTH, RECITE_AND_OVERRIDE, seeds, **grid)
     return specs
 
 
