@@ -24,7 +24,7 @@ BAD = [
     ("run --test-contexts 64,64", "64", "name each once"),
     ("run --steps 10 --warmup-steps 10", "10", "must be below steps 10; give warmup_steps as well"),
     ("run --learning-rate nan", "nan", "finite number"),
-    ("run --precision float16", "float16", "'float32', 'bfloat16'"),
+    ("run --precision float16", "float16", "'float32' or 'bfloat16'"),
     ("run --device gpu", "gpu", "must be cpu, cuda or cuda:N"),
     ("run --device cuda:7", "cuda:7", "cpu"),
     ("run --widht 64", "--widht", "--width"),

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rulekeep.commands.run_options import spec_values
+from rulekeep.commands.options import spec_values
 from rulekeep.specs import RunSpec, UsageError, article_cells
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +37,6 @@ def test_labels_tell_every_cell_apart() -> None:
     ("values", "message"),
     [
         ({"contexts": (15,)}, "context 15: input should be greater than or equal to 16"),
-        ({"contexts": (64, 64)}, "asked for 2 times; name each value once"),
         ({"models": ("delta[width=32]",)}, "model 'delta[width=32]': the article fixes width"),
         ({"seeds": (-1,)}, "seed -1: input should be greater than or equal to 0"),
         ({"steps": 0}, "steps 0: input should be greater than or equal to 1"),

@@ -145,11 +145,13 @@ def _give_up_output() -> None:
 
 def _line_of(error: CycloptsError) -> str:
     """What cyclopts says, or pydantic or a converter of ours of a value, in one line."""
+    from pydantic import ValidationError
+
+    from rulekeep.specs import validation_line
+
     cause, argument, line = error.__cause__, getattr(error, "argument", None), str(error)
-    if isinstance(cause, ValueError) and hasattr(cause, "errors"):
-        first = cause.errors(include_url=False)[0]
-        option = ".".join(map(str, first["loc"])).replace("_", "-")
-        line = f"--{option} {first['input']!a}: {first['msg']}"
+    if isinstance(cause, ValidationError):
+        line = validation_line(cause)
     elif cause is not None and argument is not None:
         tokens = argument.tokens or filter(None, [getattr(error, "token", None)])
         line = f"{argument.name} {','.join(token.value for token in tokens)!a}: {cause}"

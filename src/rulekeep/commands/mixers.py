@@ -4,8 +4,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from rulekeep.commands.options import Device, within
-from rulekeep.commands.run_options import named_options
+from rulekeep.commands.options import Device, named_options, within
 
 WIDEST = 4096
 

@@ -8,8 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rulekeep.commands import beside
-from rulekeep.commands.options import Flag
-from rulekeep.commands.run_options import Flags, spec_values
+from rulekeep.commands.options import Flag, Flags, spec_values
 from rulekeep.console import EXIT_FAILED, EXIT_USAGE, say, tell
 from rulekeep.executors import LocalExecutor
 from rulekeep.printable import counted, pasted
@@ -155,7 +154,6 @@ def ended(made: Made, root: Path) -> int:
 
 def _listed(make: Make, root: Path, chooses: bool) -> int:
     """The runs that a sweep begins with if some are made already, a line each."""
-    planning.check_folder(root)
     labels = {planning.identity(spec): _label(spec) for spec in make(root)}
     for record in results(root):
         labels.pop(record.id, None)

@@ -1,6 +1,5 @@
 """The published experiment: its cells, and the settings that the article fixed."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -103,9 +102,9 @@ def article_cells(
     """The cells of a contest, in the order of its table: seed, then context, then model.
 
     Raises:
-        UsageError: a value is impossible, or stands twice.
+        UsageError: a value is impossible.
     """
-    cells = [
+    return [
         ArticleCell.parse(
             context=context,
             model=model,
@@ -120,10 +119,6 @@ def article_cells(
         for context in contexts
         for model in models
     ]
-    for cell, count in Counter(cells).items():
-        if count > 1:
-            raise UsageError(f"{cell.label}: asked for {count} times; name each value once")
-    return cells
 
 
 def _joining_mixer(model: str) -> MixerSpec:

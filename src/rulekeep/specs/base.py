@@ -74,6 +74,14 @@ def each_once(what: str, values: tuple[_T, ...]) -> tuple[_T, ...]:
     return values
 
 
+def between_commas(given: Any) -> Any:
+    """The parts of texts as a command has them, `1,2`: a repeated option adds to them."""
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return given
+    return [part.strip() for text in texts for part in text.split(",")]
+
+
 def choose(name: str, known: Iterable[str]) -> str:
     """The hint for an unknown name: the most similar one, and all there are."""
     names = list(known)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple, get_origin
+from typing import Any, NamedTuple
 
 from rulekeep.specs.base import UsageError
 from rulekeep.specs.run import Option, RunSpec
@@ -40,15 +40,8 @@ class MixerSpec(NamedTuple):
         """The spec of a run with this mixer.
 
         Raises:
-            UsageError: a setting is no valid value of a run, is a list, or is one that the sweep
-                varies.
+            UsageError: a setting is no valid value of a run, or is one that the sweep varies.
         """
-        for name, value in self.settings.items():
-            if get_origin(RunSpec.model_fields[name].annotation) is tuple:
-                raise UsageError(
-                    f"mixer {self.mixer}: {name} {value}: a list cannot stand in brackets; leave "
-                    f"it out, or use rulekeep run --{name.replace('_', '-')} {value}"
-                )
         for name in _OF_THE_SWEEP:
             if name in self.settings:
                 raise UsageError(f"mixer {self.mixer}: the sweep sets {name}; leave it out")

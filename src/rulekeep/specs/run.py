@@ -1,11 +1,11 @@
 """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from rulekeep.specs.base import Device, Spec, each_once
+from rulekeep.specs.base import Device, Spec, between_commas, each_once
 
 Option: TypeAlias = bool | int | float | str | None
 Positions: TypeAlias = Literal["none", "learned", "earliness"]
@@ -22,6 +22,14 @@ def in_order(contexts: tuple[int, ...], what: str = "context") -> tuple[int, ...
         if not 1 <= context <= 2**24:
             raise ValueError(f"{what} {context}: must be from 1 to {2**24}")
     return tuple(sorted(each_once(what, contexts)))
+
+
+def _tested_in_order(contexts: tuple[int, ...]) -> tuple[int, ...]:
+    return in_order(contexts, "test context") if contexts else ()
+
+
+def _in_full(precision: object) -> object:
+    return "bfloat16" if precision == "bf16" else precision
 
 
 class TrainingSpec(Spec):
@@ -87,7 +95,9 @@ class RunSpec(Spec):
         le=1,
         description="Fraction of the steps during which the longest training length grows.",
     )
-    test_contexts: tuple[int, ...] = Field(
+    test_contexts: Annotated[
+        tuple[int, ...], BeforeValidator(between_commas), AfterValidator(_tested_in_order)
+    ] = Field(
         default=(),
         # A list as well, as TOML has it.
         strict=False,
@@ -129,21 +139,13 @@ class RunSpec(Spec):
     stop_when_solved: bool = Field(
         default=False, description="Stop when `exact` on the validation set reaches 0.995."
     )
-    device: Device = Field(default="cpu", description="cpu, cuda or cuda:N.")
-    precision: Literal["float32", "bfloat16"] = Field(
+    device: Device = Field(
+        default="cpu", description="cpu, cuda or cuda:N. No GPU has run this yet."
+    )
+    precision: Annotated[Literal["float32", "bfloat16"], BeforeValidator(_in_full)] = Field(
         default="float32", description="float32, or bfloat16 (bf16) by autocast."
     )
     threads: int = Field(default=1, ge=1, le=1024, description="torch threads of the run.")
-
-    @field_validator("test_contexts")
-    @classmethod
-    def _contexts_in_order(cls, contexts: tuple[int, ...]) -> tuple[int, ...]:
-        return in_order(contexts, "test context") if contexts else ()
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _precision_by_its_short_name(cls, precision: object) -> object:
-        return "bfloat16" if precision == "bf16" else precision
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:

@@ -37,6 +37,7 @@ from rulekeep.specs import (
     choose,
     mixer_specs,
 )
+from rulekeep.specs.base import between_commas
 from rulekeep.sweeps import planning
 from rulekeep.sweeps import sweep as sweeps
 from rulekeep.sweeps.live import shown
@@ -139,14 +140,9 @@ class Grid(Spec, strict=False):
         description="For presets that choose learning rates, the number of seeds that choose.",
     )
 
-    @field_validator("seeds", "tasks", "learning_rates", "test_contexts", mode="before")
-    @classmethod
-    def _between_commas(cls, given: Any) -> Any:
-        """As a command has it, `1,2`; a repeated option adds to them."""
-        texts = [given] if isinstance(given, str) else given
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            return given
-        return [part.strip() for text in texts for part in text.split(",")]
+    _texts = field_validator("seeds", "tasks", "learning_rates", "test_contexts", mode="before")(
+        between_commas
+    )
 
     @property
     def given(self) -> dict[str, Any]:

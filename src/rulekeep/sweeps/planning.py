@@ -8,7 +8,6 @@ of the validated spec and of the versions of its protocol, task and mixers
     >>> planned.jobs            # what the folder lacks                  # doctest: +SKIP
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from pathlib import Path
@@ -203,17 +202,6 @@ def resolve_planned(planned: Values, run_id: str) -> AnyResolved:
         parts = differing(planned.get("versions", {}), resolved.versions)
         raise FormerVersionError(f"it was planned with {parts or 'other default values'}")
     return resolved
-
-
-def check_folder(root: Path) -> None:
-    """Raise unless this is a folder, or can become one; it may be read-only.
-
-    Raises:
-        UsageError: something else has this name.
-    """
-    there = next(path for path in (root, *root.absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise UsageError(f"{root}: {there} is no folder; name another")
 
 
 def spec_of(planned: Values) -> AnySpec:
