@@ -101,6 +101,9 @@ def attended(m: Any, x: Tensor, options: Mapping[str, Any]) -> Tensor:
             query = turned(queries[t, h], places[t], t)
             scores = torch.stack([query @ turned(keys[i, h], places[i], t) for i in seen])
             scores = scores / math.sqrt(width)
+            if by := options.get("length_scaling"):
+                factor = math.log(t + 1) / math.log(options["trained_length"])
+                scores = scores * (max(1, factor) if by == "beyond" else factor)
             if options.get("scaling") == "yarn":
                 scores = scores * (0.1 * math.log(stretch(t)) + 1) ** 2
             if position == "alibi":
@@ -266,6 +269,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "attention",
         {**ROTARY, "scaling": "yarn", "trained_length": 9, "scaling_factor": 8.0, "conv_size": 3},
     ),
+    **{
+        f"attention by the logarithm of the length, {by}": (
+            "attention",
+            {"length_scaling": by, "trained_length": 9, **more},
+        )
+        for by, more in (("beyond", ROTARY), ("always", {"conv_size": 3}))
+    },
     "attention convolved": ("attention", {"conv_size": 3}),
     "attention rotary convolved": ("attention", {"conv_size": 4, **ROTARY}),
     "window": ("sliding_window", WINDOW),

@@ -255,6 +255,8 @@ DECAYING = [name for name in MATRIX if "half_life_tokens" in parameters_of(MIXER
         ("attention", {**SCALED, "scaling": "linear"}, "'linear': choose from none, interpol"),
         ("attention", {**SCALED, "scaling_factor": 1.0}, "scaling_factor 1.0: must be above 1"),
         ("attention", {**SCALED, "heads": 8}, "'ntk': heads of 2 channels, must be at least 4"),
+        ("attention", {"length_scaling": "beyond"}, "trained_length None: length_scaling needs"),
+        ("attention", {**SCALED, "length_scaling": "always"}, "'always': beside scaling 'ntk'"),
         ("attention", {"randomised_positions": 9}, "9: needs positions 'rotary'"),
         ("attention", {**ROTARY, "randomised_positions": 0}, "randomised_positions 0: must be"),
         ("attention", {**SCALED, "randomised_positions": 9}, "9: leaves nothing to scale"),

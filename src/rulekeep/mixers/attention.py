@@ -10,6 +10,11 @@ The place of a token is the number of keys in the cache before it.
 does so by `scaling_factor`, or by as many trained lengths as the text has so far. Within the
 trained length nothing changes.
 
+`length_scaling` multiplies scores by ln n / ln `trained_length`, where a token sees n keys, its own
+included (Chiang and Cholak 2022, arXiv 2202.12172): softmax over more keys is flatter. With
+`"beyond"` only where n is above the trained length, so training is as without; with `"always"` in
+training too.
+
 `randomised_positions=n` trains with random places out of n, in order, anew at each step (Ruoss et
 al. 2023). The paper draws at test too, for the length of the text. A reader of a stream does not
 know that length, so tests count tokens. Such places are not those trained with: even texts of a
@@ -78,6 +83,7 @@ class Attention(Mixer):
         trained_length: int | None = None,
         scaling_factor: float | None = None,
         randomised_positions: int | None = None,
+        length_scaling: Literal["none", "beyond", "always"] = "none",
     ) -> None:
         super().__init__()
         if heads < 1 or width % heads:
@@ -91,6 +97,10 @@ class Attention(Mixer):
         self.positions, self.rotary_base = positions, rotary_base
         if positions == "rotary":
             check_rotary(self.head_width, rotary_base)
+        self.length_scaling, self.trained_length = length_scaling, trained_length
+        if length_scaling != "none":
+            _check_length(length_scaling, scaling, trained_length)
+            trained_length = None
         self.scaling = _checked_scaling(
             positions, scaling, trained_length, scaling_factor, self.head_width
         )
@@ -137,6 +147,7 @@ class Attention(Mixer):
         queries, keys, values = (self._split(part) for part in parts.chunk(3, -1))
         past = state.keys.shape[2]
         places = self._places(past, x.shape[1], x.device)
+        queries = self._sharpened(queries, past)
         queries, keys = self._placed(queries, places), self._placed(keys, places)
         if past:
             keys = torch.cat([state.keys, keys], dim=2)
@@ -156,6 +167,7 @@ class Attention(Mixer):
         queries = self._split(F.linear(x[:, -last:], query_rows, query_bias))
         keys, values = map(self._split, F.linear(x, other_rows, other_bias).chunk(2, -1))
         places = self._places(0, x.shape[1], x.device)
+        queries = self._sharpened(queries, x.shape[1] - last)
         queries, keys = self._placed(queries, places[-last:]), self._placed(keys, places)
         return self._attend(queries, keys, values)
 
@@ -173,6 +185,17 @@ class Attention(Mixer):
         if self.training and self._step is not None and self.randomised_positions and not past:
             return drawn_places(time, self.randomised_positions, self._step).to(device)
         return torch.arange(past, past + time, device=device)
+
+    def _sharpened(self, queries: Float[Tensor, "batch heads time k"], past: int) -> Tensor:
+        """Queries times ln n / ln of the trained length, where n keys are seen."""
+        if self.length_scaling == "none":
+            return queries
+        assert self.trained_length is not None
+        seen = torch.arange(past + 1, past + 1 + queries.shape[2], device=queries.device)
+        factor = seen.to(queries).log() / math.log(self.trained_length)
+        return (
+            queries * (factor.clamp(min=1) if self.length_scaling == "beyond" else factor)[:, None]
+        )
 
     def _placed(self, x: Float[Tensor, "batch heads time k"], places: Tensor) -> Tensor:
         if self.positions != "rotary" or self.scaling:
@@ -215,6 +238,17 @@ def _checked_scaling(
     if by == "ntk" and head_width < 4:
         raise ValueError(f"scaling 'ntk': heads of {head_width} channels, must be at least 4")
     return RotaryScaling(by, length, factor)
+
+
+def _check_length(by: str, scaling: str, length: int | None) -> None:
+    if by not in ("beyond", "always"):
+        raise ValueError(f"length_scaling {by!r}: choose from none, beyond, always")
+    if scaling != "none":
+        raise ValueError(f"length_scaling {by!r}: beside scaling {scaling!r}; choose one")
+    if length is None or length < 2:
+        raise ValueError(
+            f"trained_length {length}: length_scaling needs the longest text in training"
+        )
 
 
 def _check_randomised(positions: str, scaling: RotaryScaling | None, within: int) -> None:
