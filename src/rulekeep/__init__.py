@@ -3,6 +3,7 @@
     import rulekeep as rk
 
     rk.check(MyMixer)                                  # is it a mixer? each property, pass or FAIL
+    left = rk.survives(my_compact, budget=0.25)        # what a compactor keeps of rules
     run = rk.run(task="recite", mixer=MyMixer)         # train it, test it, keep a record
     runs = rk.sweep("quick", mixers=[MyMixer])         # every run of a preset
     rk.test(run, contexts=[1028, 4096])                # the same model at other lengths
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         sweep,
         test,
     )
+    from rulekeep.compaction.run import survives
     from rulekeep.explain.traces import write_gates
     from rulekeep.mixers import Mixer, Stateless
     from rulekeep.mixers.base import auxiliary_loss, start_step
@@ -62,6 +64,7 @@ __all__ = [
     "report",
     "run",
     "start_step",
+    "survives",
     "sweep",
     "tasks",
     "test",
@@ -74,6 +77,7 @@ _PLACES = {
         "DamagedRecordWarning", "Run", "RunFailedError", "check", "load_records", "open_run",
         "report", "run", "sweep", "test",
     ),
+    "compaction.run": ("survives",),
     "explain.traces": ("write_gates",),
     "mixers.base": ("Mixer", "auxiliary_loss", "start_step"),
     "mixers.adapter": ("Stateless",),

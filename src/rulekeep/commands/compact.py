@@ -1,36 +1,32 @@
 """`rulekeep compact`: which rules a compactor of histories keeps, round after round."""
 
-import json
 import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
-from rulekeep.analysis.summary import LEVEL, Interval
+from rulekeep.analysis.summary import LEVEL
 from rulekeep.commands.options import Flag, Rates, Seed, Texts, Whole, Workers
 from rulekeep.commands.runs import ended
 from rulekeep.compaction.compactors import find
 from rulekeep.compaction.figures import Place, Survival, cells
-from rulekeep.compaction.history import made
-from rulekeep.compaction.messages import as_messages, read_messages, tokens_of
-from rulekeep.compaction.resolving import resolve_compaction
-from rulekeep.compaction.run import saved_file
+from rulekeep.compaction.saved import spec_of, write
 from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.folders import Command, run_folder
 from rulekeep.records.store import results, write_text
 from rulekeep.reporting.compaction import label
 from rulekeep.specs import CompactionSpec, UsageError
-from rulekeep.specs.compaction import STAND_INS
+from rulekeep.specs.compaction import COMPACTED, STAND_INS
 from rulekeep.sweeps import planning
 from rulekeep.sweeps.making import make_runs
 
 # What a job of this kind needs: no torch.
 _PRELOADED = ("rulekeep.sweeps.job", "rulekeep.compaction.run")
-_NAME = "histories.json"
 
 
 def compact(
@@ -45,7 +41,7 @@ def compact(
     histories: Whole = 20,
     tokens: Whole = 8000,
     styles: Texts = ("agent",),
-    control: Texts = ("none", "no_rules"),
+    control: Texts = (),
     rules: str = "",
     chat: str = "",
     count: str = "",
@@ -91,7 +87,8 @@ def compact(
     styles
         Kinds of made histories, between commas: chat, agent, code.
     control
-        none, no_rules (rules are not stated: the floor), between commas.
+        none, no_rules (rules are not stated: the floor), between commas. Both if left out, but of
+        a product's output none.
     rules
         A TOML file of families of rules; the shipped ones if left out.
     chat
@@ -101,9 +98,11 @@ def compact(
     seed
         Seed of the histories.
     write_histories
-        A folder for the histories, to be shortened by a product; nothing is run.
+        A new folder for the histories, to be shortened by a product; nothing is run. Given again,
+        it writes those of the next round.
     compacted
-        The folder of what the product has left, under the same names. Made with the same options.
+        The folder of --write-histories, whose folder "compacted" has what the product has left of
+        each history, under the same name. Options are those of the folder.
     fail_below
         Exit code 1 where less is left after the last round: 0.9, or by kind as in
         prohibition=1,limit=0.8.
@@ -117,23 +116,33 @@ def compact(
         Cells side by side on this machine; as many as there are cores if left out.
     """
     line = _line(fail_below)
-    if compacted is not None and not compactors:
-        compactors = (f"saved:{compacted}",)
-    if not compactors and write_histories is None:
+    folder = write_histories or compacted
+    if folder and (compactors or (write_histories and compacted)):
+        raise UsageError(
+            "give a compactor, or --write-histories, or --compacted: a product shortens by itself"
+        )
+    if folder:
+        compactors = (f"saved:{folder}",)
+    elif not compactors:
         raise UsageError("name a compactor, as in mine.py:compact, keep_last or ./command")
+    control = control or (("none",) if folder else ("none", "no_rules"))
     specs = [
         CompactionSpec.parse(
             compactor=name, budget=share, rounds=rounds, guard=guard, model=writer,
             summary_prompt=summary_prompt, histories=histories, tokens=tokens, style=style,
             control=checked, rules=rules, chat=chat, count=count, seed=seed,
         )
-        for name in compactors or ("everything",)
+        for name in compactors
         for share, guard, style, checked, writer in product(
             budget, guards, ("agent",) if chat else styles, control, _models(name, model)
         )
     ]  # fmt: skip
-    if write_histories is not None:
-        return _write(specs[0], write_histories, compacted)
+    if folder:
+        if len(specs) > 1:
+            raise UsageError(f"{folder}: has room for one cell; give one budget, style and control")
+        if write_histories:
+            return _write(specs[0], folder)
+        specs = [spec_of(specs[0], folder)]
     root = run_folder("compact", out)
     given = shlex.join(["rulekeep", *sys.argv[1:]])
     executor = LocalExecutor(workers, preloaded=_PRELOADED)
@@ -143,9 +152,24 @@ def compact(
         return code
     wanted = {planning.identity(spec) for spec in specs}
     found = cells([record for record in results(root) if record.id in wanted])
+    for text in _oddities(found, line):
+        say(text)
+    cases = [*_cases(found, line, confident)]
     if junit is not None:
-        write_text(junit, _junit(found, line, confident))
-    return EXIT_FAILED if _below(found, line, confident) else 0
+        write_text(junit, _junit(cases))
+    below = [case.failure for case in cases if case.failure]
+    for text in below:
+        say(text)
+    broken = any(of.failed[-1] == 1 for of in found.values())
+    return EXIT_FAILED if below or broken else 0
+
+
+class _Case(NamedTuple):
+    """All rules of a cell, or those of one kind, and how too few are left; nothing if enough."""
+
+    cell: str
+    kind: str
+    failure: str
 
 
 def _models(name: str, given: Sequence[str]) -> Sequence[str]:
@@ -169,28 +193,48 @@ def _line(text: str) -> dict[str, float]:
     return line
 
 
-def _below(found: Mapping[Place, Survival], line: Mapping[str, float], confident: bool) -> bool:
-    """Whether something is below the line; each is named."""
-    lines = list[str]()
+def _cases(
+    found: Mapping[Place, Survival], line: Mapping[str, float], confident: bool
+) -> Iterator[_Case]:
+    """What is held against the line, and what is not, after the last round.
+
+    Raises:
+        UsageError: the line is of a kind that no rule is of.
+    """
     for at, of in found.items():
-        for kind, least in line.items():
-            share = _share(of, kind)
-            value = share.low if confident else share.mean
+        shares = {"": of.kept[-1], **{kind: every[-1] for kind, every in of.by_group.items()}}
+        for kind in line:
+            if kind not in shares:
+                raise UsageError(f"--fail-below {kind}: choose from {', '.join(of.by_group)}")
+        for kind, share in shares.items():
+            least, value = line.get(kind, 0.0), share.low if confident else share.mean
+            failure = ""
             if value < least:
-                what = f"rules of the kind {kind}" if kind else "rules"
-                end = " at least" if confident else ""
-                lines.append(f"{label(at)}: {value:.2f}{end} of the {what} left, below {least:g}")
+                failure = (
+                    f"{label(at)}: {value:.2f}{' at least' if confident else ''} of the "
+                    f"{kind or 'rules'}{' rules' if kind else ''} left, below {least:g}"
+                )
                 if confident and share.mean >= least:
-                    lines[-1] += f"; give {_needed(least)} --histories or more"
-    for one in lines:
-        say(one)
-    return bool(lines)
+                    failure += f"; give {_needed(least)} --histories or more"
+            yield _Case(label(at), kind or "all rules", failure)
 
 
-def _share(of: Survival, kind: str) -> Interval:
-    if kind and kind not in of.by_group:
-        raise UsageError(f"--fail-below {kind}: choose from {', '.join(of.by_group)}")
-    return of.by_group[kind][-1] if kind else of.kept[-1]
+def _oddities(found: Mapping[Place, Survival], line: Mapping[str, float]) -> Iterator[str]:
+    """What a reader of the shares must know, a line each."""
+    for at, of in found.items():
+        for share, what in (
+            (of.failed[-1], f"failed: {of.failure}"),
+            (max(of.longer), "more was left than before"),
+            (max(of.changed), "it changed the messages that it was given, which were a copy"),
+        ):
+            if share:
+                count = f"{share * of.histories:.0f} of {of.histories} histories"
+                yield f"{label(at)}: {count}: {what}"
+        if line and of.floor and of.floor[-1].mean:
+            yield (
+                f"{label(at)}: {of.floor[-1].mean:.2f} of the rules seem left where none was "
+                "stated, so the line is easier to reach than it looks"
+            )
 
 
 def _needed(least: float) -> int:
@@ -198,41 +242,18 @@ def _needed(least: float) -> int:
     return math.ceil(math.log((1 - LEVEL) / 2) / math.log(least)) if 0 < least < 1 else 1
 
 
-def _junit(found: Mapping[Place, Survival], line: Mapping[str, float], confident: bool) -> str:
+def _junit(cases: Sequence[_Case]) -> str:
     suite = ElementTree.Element("testsuite", name="rulekeep compact")
-    for at, of in found.items():
-        for kind, share in {"": of.kept[-1], **{k: v[-1] for k, v in of.by_group.items()}}.items():
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=label(at), name=kind or "all rules"
-            )
-            least = line.get(kind)
-            value = share.low if confident else share.mean
-            if least is not None and value < least:
-                ElementTree.SubElement(
-                    case, "failure", message=f"{value:.3f} is left, below {least:g}"
-                )
+    for case in cases:
+        element = ElementTree.SubElement(suite, "testcase", classname=case.cell, name=case.kind)
+        if case.failure:
+            ElementTree.SubElement(element, "failure", message=case.failure)
     return ElementTree.tostring(suite, encoding="unicode")
 
 
-def _write(spec: CompactionSpec, folder: Path, compacted: Path | None) -> int:
-    """Write each history as it is before its next compaction."""
-    resolved = resolve_compaction(spec)
-    folder.mkdir(parents=True, exist_ok=True)
-    written = 0
-    for number in range(spec.histories):
-        history = made(resolved.families, spec, number, resolved.count, resolved.recorded)
-        messages, at = history.messages, 0
-        while compacted and at < spec.rounds - 1:
-            file = saved_file(compacted, number, at)
-            if not file.exists():
-                break
-            messages = [*as_messages(read_messages(file.read_bytes())), *history.fresh[at]]
-            at += 1
-        path = saved_file(folder, number, at)
-        if not path.exists():
-            budget = int(spec.budget * tokens_of(history.messages, resolved.count))
-            whole = {"messages": messages, "budget": budget}
-            write_text(path, json.dumps(whole, ensure_ascii=False, indent=1))
-            written += 1
-    tell(f"{written} histories written to {folder}")
+def _write(spec: CompactionSpec, folder: Path) -> int:
+    new, failures = write(spec, folder)
+    for text in failures:
+        say(text)
+    tell(f"{new} histories written to {folder}; put what is left of each into {folder / COMPACTED}")
     return 0

@@ -3,7 +3,8 @@
     compactor = find("mine.py:compact")
     compactor(messages, budget=2000, count=word_count, state={}, model=None)
 
-A function gets by name what it asks for, and returns messages, or text that counts as one:
+A function may be async. It gets by name what it asks for, and returns messages, or text that counts
+as one:
 
     messages    the history in OpenAI's format: role, content, tool_calls, tool_call_id
     budget      how many tokens are to be left
@@ -18,15 +19,14 @@ No torch.
 import asyncio
 import inspect
 import json
-import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from rulekeep.compaction.history import History, read_rules_file
+from rulekeep.compaction.history import History, Rule, read_rules_file
 from rulekeep.compaction.messages import (
     CompactionError,
     Count,
@@ -36,7 +36,6 @@ from rulekeep.compaction.messages import (
     tokens_of,
     transcript,
 )
-from rulekeep.language.compressions import Known
 from rulekeep.registry import find_function
 from rulekeep.specs import UsageError, choose
 
@@ -121,7 +120,6 @@ SHOWN = {
     "extract": "central sentences", "summary": "a model's summary",
     "everything": "everything", "nothing": "nothing",
 }  # fmt: skip
-KNOWN = {name: Known(SHOWN[name], inspect.getdoc(one) or "") for name, one in OURS.items()}
 
 
 class Compactor(NamedTuple):
@@ -142,6 +140,25 @@ class Compactor(NamedTuple):
             left = asyncio.run(_awaited(left))
         return as_messages(left)
 
+    @classmethod
+    def of(cls, function: Callable[..., Any], name: str) -> Self:
+        """A function with what it asks for.
+
+        Raises:
+            UsageError: it asks for something else.
+        """
+        parameters = inspect.signature(function).parameters.values()
+        for one in parameters:
+            needed = one.default is one.empty and one.kind not in (
+                one.VAR_KEYWORD,
+                one.VAR_POSITIONAL,
+            )
+            if needed and one.name not in ASKED:
+                raise UsageError(
+                    f"compactor {name}: takes {one.name}; a compactor takes {', '.join(ASKED)}"
+                )
+        return cls(name, function, tuple(one.name for one in parameters if one.name in ASKED))
+
 
 async def _awaited(left: Any) -> Any:
     return await left
@@ -154,22 +171,14 @@ def find(name: str) -> Compactor:
         UsageError: there is none, or it asks for something else.
     """
     if ".py" in name.rpartition("/")[2] and " " not in name:
-        function = find_function(name, OURS, "compact")
-    elif "/" in name or " " in name:
+        return Compactor.of(find_function(name, OURS, "compact"), name)
+    if "/" in name or " " in name:
         return Compactor(name, _Command(name), ("messages", "budget"))
-    elif name in OURS:
-        function = OURS[name]
-    else:
-        raise UsageError(
-            f"compactor {name!r}: {choose(name, OURS)}, or name file.py:function or ./command"
-        )
-    parameters = inspect.signature(function).parameters
-    for asked, parameter in parameters.items():
-        if asked not in ASKED and parameter.default is parameter.empty:
-            raise UsageError(
-                f"compactor {name}: takes {asked}; a compactor takes {', '.join(ASKED)}"
-            )
-    return Compactor(name, function, tuple(asked for asked in parameters if asked in ASKED))
+    if name in OURS:
+        return Compactor.of(OURS[name], name)
+    raise UsageError(
+        f"compactor {name!r}: {choose(name, OURS)}, or name file.py:function or ./command"
+    )
 
 
 class _Command:
@@ -183,10 +192,7 @@ class _Command:
 
     def __call__(self, messages: list[Message], budget: int) -> Any:
         given = json.dumps({"messages": messages, "budget": budget}, ensure_ascii=False)
-        ended = subprocess.run(
-            self._words, input=given.encode(), capture_output=True, check=False,
-            timeout=LIMIT_SECONDS, env={**os.environ, "RULEKEEP_BUDGET": str(budget)},
-        )  # fmt: skip
+        ended = subprocess.run(self._words, input=given.encode(), capture_output=True, check=False)
         if ended.returncode:
             lines = ended.stderr.decode(errors="replace").strip().splitlines()
             last = (lines or ["it said nothing"])[-1]
@@ -250,8 +256,7 @@ class Logged:
 
 def guarded(guard: str, compactor: Compactor, history: History) -> Callable[..., list[Message]]:
     """A compactor with something of the history kept from it, or said again after it."""
-    rules = [rule for rule in history.rules if rule.holds]
-    texts = {text for rule in rules for text in rule.texts}
+    rules = [rule for rule in history.stated if rule.holds]
     file = [rule.texts[0] for rule in rules if rule.place == "file"]
     said = "\n".join(f"- {rule.texts[0]}" for rule in rules)
 
@@ -260,12 +265,10 @@ def guarded(guard: str, compactor: Compactor, history: History) -> Callable[...,
             return compactor(messages=rest, budget=max(1, budget), count=count, **shown)
 
         if guard in ("system", "rules"):
-            kept = _pinned(guard, messages, texts)
+            kept = {*range(_heads(messages))} if guard == "system" else _of_rules(messages, rules)
             rest = [one for at, one in enumerate(messages) if at not in kept]
             pinned = [messages[at] for at in sorted(kept)]
-            heads = _heads(pinned)
-            left = shortened(rest, budget - tokens_of(pinned, count))
-            return [*pinned[:heads], *pinned[heads:], *left]
+            return [*pinned, *shortened(rest, budget - tokens_of(pinned, count))]
         if guard == "ends":
             first = _first(messages, budget // 10, count)
             last = _last(messages[len(first) :], budget // 10, count)
@@ -281,17 +284,13 @@ def guarded(guard: str, compactor: Compactor, history: History) -> Callable[...,
     return compact
 
 
-def _pinned(guard: str, messages: Sequence[Message], texts: Iterable[str]) -> set[int]:
-    """The messages that are kept: of the system, or those that state a rule, calls with results."""
-    if guard == "system":
-        return {*range(_heads(messages))}
+def _of_rules(messages: Sequence[Message], rules: Sequence[Rule]) -> set[int]:
+    """The messages that state a rule; a call with its results, where one of them does."""
+    texts = [text for rule in rules for text in rule.texts]
     kept = {at for at, one in enumerate(messages) if any(text in one["content"] for text in texts)}
+    answers = {one.get("tool_call_id"): at for at, one in enumerate(messages)}
     for at, one in enumerate(messages):
-        ids = {call["id"] for call in one.get("tool_calls") or ()}
-        group = {
-            at,
-            *(n for n in range(at, len(messages)) if messages[n].get("tool_call_id") in ids),
-        }
-        if ids and kept & group:
+        group = {at, *(answers.get(call["id"], at) for call in one.get("tool_calls") or ())}
+        if kept & group:
             kept |= group
     return kept

@@ -10,7 +10,7 @@ the interval is exact (Clopper and Pearson). A call that failed has kept nothing
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -46,14 +46,15 @@ class Survival:
     withdrawn and quoted rules that stand as if they held, and `facts` that of the task's facts.
     `reached` is the share of rules that a summarizing model was given; None where none was asked.
     `left` is what is left for each token of the budget, `unpaired` the share of histories with a
-    call or result alone, `failed` that of histories in which the compactor has failed. `floor` is
-    `kept` where no rule was stated, if that was run.
+    call or result alone, `longer` of those in which more was left than before, `changed` of those
+    in which the compactor altered what it was given, `failed` of those in which it has failed, and
+    `failure` the first reason. Where no rule was stated, if that was run: `floor` is `kept`, and
+    `invented` the share of histories in which the compactor's own words give a rule.
     """
 
     kept: Sequence[Interval]
     by_group: Mapping[str, Sequence[Interval]]
     by_place: Mapping[str, Sequence[Interval]]
-    by_family: Mapping[str, Sequence[float]]
     verdicts: Mapping[str, Sequence[float]]
     misled: Sequence[Interval]
     reached: Sequence[float] | None
@@ -62,19 +63,14 @@ class Survival:
     own: Sequence[float]
     unpaired: Sequence[float]
     longer: Sequence[float]
+    changed: Sequence[float]
     failed: Sequence[float]
     seconds: Sequence[float]
+    invented: Sequence[float] | None
+    failure: str
     histories: int
     rules: int
     floor: Sequence[Interval] | None = None
-
-    def falls(self, line: float) -> dict[str, int]:
-        """The first round after which each kind is below a line; kinds that never are left out."""
-        below = {
-            group: [number for number, of in enumerate(every, 1) if of.mean < line]
-            for group, every in self.by_group.items()
-        }
-        return {group: rounds[0] for group, rounds in below.items() if rounds}
 
 
 def is_compaction(record: Record) -> bool:
@@ -85,7 +81,7 @@ def is_compaction(record: Record) -> bool:
 def cells(records: Iterable[Record]) -> dict[Place, Survival]:
     """Each cell with rules; beside it the floor, of the cell that differs in its control alone."""
     found = {
-        place_of(record): survival(record)
+        place_of(record): survival(record.rules, record.rounds)
         for record in sorted(records, key=lambda record: record.id)
         if is_compaction(record) and record.rules
     }
@@ -94,7 +90,7 @@ def cells(records: Iterable[Record]) -> dict[Place, Survival]:
     for at, of in sorted(found.items()):
         bare = floors.get(at._replace(control="no_rules"))
         if at.control == "none":
-            every[at] = Survival(**{**vars(of), "floor": bare.kept if bare else None})
+            every[at] = replace(of, floor=bare.kept, invented=bare.invented) if bare else of
     return every or floors
 
 
@@ -116,12 +112,12 @@ def place_of(record: Record) -> Place:
     )
 
 
-def survival(record: Record) -> Survival:
-    """The figures of one record."""
-    holding = [row for row in record.rules if row.place in HOLDING]
-    others = [row for row in record.rules if row.place not in HOLDING]
+def survival(rules: Sequence[Kept], every: Iterable[Round]) -> Survival:
+    """The figures of one cell."""
+    holding = [row for row in rules if row.place in HOLDING]
+    others = [row for row in rules if row.place not in HOLDING]
     by_round = defaultdict[int, list[Round]](list)
-    for one in record.rounds:
+    for one in every:
         by_round[one.round].append(one)
     rounds = [by_round[number] for number in sorted(by_round)]
 
@@ -133,10 +129,6 @@ def survival(record: Record) -> Survival:
         kept=_over_rounds(holding, is_kept),
         by_group=_by(holding, lambda row: row.group),
         by_place=_by(holding, lambda row: row.place),
-        by_family={
-            family: [one.mean for one in every]
-            for family, every in _by(holding, lambda row: row.family).items()
-        },
         verdicts={
             verdict: [one.mean for one in _over_rounds(holding, verdict.__eq__)]
             for verdict in verdicts
@@ -150,9 +142,12 @@ def survival(record: Record) -> Survival:
         own=mean(lambda one: one.own),
         unpaired=mean(lambda one: one.unpaired > 0),
         longer=mean(lambda one: one.left > one.before),
+        changed=mean(lambda one: one.changed),
         failed=mean(lambda one: bool(one.failure)),
         seconds=mean(lambda one: one.seconds),
-        histories=len({row.history for row in record.rules}),
+        invented=None if rounds[0][0].invented is None else mean(lambda one: bool(one.invented)),
+        failure=next((one.failure for of in rounds for one in of if one.failure), ""),
+        histories=len({row.history for row in rules}),
         rules=len(holding),
     )
 

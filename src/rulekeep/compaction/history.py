@@ -68,10 +68,14 @@ class Fact(NamedTuple):
 
 
 class History(NamedTuple):
-    """What an agent has read and written, and what comes after each compaction."""
+    """What an agent has read and written, and what comes after each compaction.
+
+    `stated` are its rules, or none of them in the control without rules.
+    """
 
     messages: list[Message]
     rules: tuple[Rule, ...]
+    stated: tuple[Rule, ...]
     facts: tuple[Fact, ...]
     fresh: tuple[list[Message], ...]
 
@@ -105,10 +109,11 @@ def made(
         ]
     drawn = _stream("rules", spec, number)
     rules, facts = _rules(families, number, drawn), _facts(drawn)
-    system = _plant(turns, rules, facts, families, drawn, spec)
+    stated = () if spec.control == "no_rules" else rules
+    system = _plant(turns, rules, stated, facts, families, drawn)
     fresh = tuple([message for turn in block for message in turn] for block in rest)
     messages = [system, *(message for turn in turns for message in turn)]
-    return History(messages, rules, facts, fresh)
+    return History(messages, rules, stated, facts, fresh)
 
 
 def _stream(purpose: str, spec: CompactionSpec, number: int) -> random.Random:
@@ -162,13 +167,13 @@ def _name(drawn: random.Random) -> str:
 
 
 def _plant(
-    turns: list[list[Message]], rules: Sequence[Rule], facts: Sequence[Fact], families: Families,
-    drawn: random.Random, spec: CompactionSpec,
+    turns: list[list[Message]], rules: Sequence[Rule], stated: Sequence[Rule],
+    facts: Sequence[Fact], families: Families, drawn: random.Random,
 ) -> Message:  # fmt: skip
     """Put rules, lists of names and facts into the turns; returns the system message."""
-    stated, last = spec.control != "no_rules", len(turns) - 1
+    last = len(turns) - 1
     system: Message = {"role": "system", "content": _WORDS["system"]}
-    for rule in rules if stated else ():
+    for rule in stated:
         text, place = rule.texts[0], rule.place
         if place == "system":
             system = {**system, "content": f"{system['content']}\n{text}"}
@@ -189,7 +194,7 @@ def _plant(
             _say(turns[last * 3 // 4], rule.withdrawal)
         elif place in QUOTED:
             _quote(turns[last * (6 if place == "tool" else 4) // 10], text, place, drawn)
-    file = [rule.texts[0] for rule in rules if rule.place == "file" and stated]
+    file = [rule.texts[0] for rule in stated if rule.place == "file"]
     turns[0][1:1] = read_rules_file(file, _has_tools(turns))
     for rule in rules:
         options = [*families[rule.family].options]

@@ -15,7 +15,7 @@ from rulekeep.records import provenance
 from rulekeep.records.identity import PROTOCOL, Identified
 from rulekeep.registry import find_function
 from rulekeep.specs import UsageError
-from rulekeep.specs.compaction import CompactionSpec
+from rulekeep.specs.compaction import COMPACTED, CompactionSpec
 
 PACKAGE = "rulekeep.compaction"
 
@@ -34,8 +34,10 @@ class ResolvedCompaction(Identified[CompactionSpec]):
     notes: tuple[str, ...] = ()
 
 
-def resolve_compaction(spec: CompactionSpec) -> ResolvedCompaction:
-    """Finds the compactor, the families and a user's own histories; no model is loaded.
+def resolve_compaction(
+    spec: CompactionSpec, compactor: Compactor | None = None
+) -> ResolvedCompaction:
+    """Finds the compactor if none is given, families and a user's histories; no model is loaded.
 
     Raises:
         UsageError: one of them is not there, or cannot be.
@@ -44,11 +46,13 @@ def resolve_compaction(spec: CompactionSpec) -> ResolvedCompaction:
     recorded = read_histories(spec.chat) if spec.chat else ()
     count: Count = find_function(spec.count, (), "count") if spec.count else word_count
     versions: dict[str, int | str] = {PROTOCOL: spec.version, "rules": digest_of(families)}
-    compactor = None
+    asked = spec.model_dump(mode="json", exclude_defaults=True, exclude={"rules", "chat"})
     if spec.saved:
-        versions["compactor"] = _digest(sorted(spec.saved.glob("*.json")))
+        # It counts by its content, wherever it stands.
+        asked["compactor"] = "saved"
+        versions["compactor"] = _digest(sorted((spec.saved / COMPACTED).glob("*.json")))
     else:
-        compactor = find(spec.compactor)
+        compactor = compactor or find(spec.compactor)
         asks = "model" in compactor.asked
         if asks and not spec.model:
             raise UsageError(
@@ -60,15 +64,18 @@ def resolve_compaction(spec: CompactionSpec) -> ResolvedCompaction:
     if Path(spec.model).is_dir() and spec.model:
         versions["model"] = model_digest(Path(spec.model))
     for key in ("compactor", "model", "count", "summary_prompt"):
-        named = Path(getattr(spec, key).rpartition(":")[0] or getattr(spec, key))
-        if named.is_file():
-            is_code = named.suffix == ".py"
-            versions[key] = provenance.content_digest(named) if is_code else _digest([named])
+        # A command counts by the files that it names.
+        text = getattr(spec, key)
+        words = {word.rpartition(":")[0] or word for word in (text, *text.split())}
+        files = [file for file in map(Path, sorted(words)) if file.is_file()]
+        if [file.suffix for file in files] == [".py"]:
+            versions[key] = provenance.content_digest(files[0])
+        elif files:
+            versions[key] = _digest(files)
     if spec.chat:
         versions["chat"] = hashlib.sha256(json.dumps(recorded).encode()).hexdigest()[:12]
     # What a user's own histories have no room for is said before the first is shortened.
     made(families, spec, 0, count, recorded)
-    asked = spec.model_dump(mode="json", exclude_defaults=True, exclude={"rules", "chat"})
     return ResolvedCompaction(
         spec, asked, versions, provenance.digest(), families, recorded, compactor, count
     )

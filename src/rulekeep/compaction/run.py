@@ -11,28 +11,44 @@ round on, and the others go on. A run that is stopped goes on after the last his
 import copy
 import json
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rulekeep.compaction.compactors import LIMIT_SECONDS, Logged, StandIn, guarded
+from rulekeep.compaction.compactors import (
+    LIMIT_SECONDS,
+    Compactor,
+    Logged,
+    StandIn,
+    find,
+    guarded,
+)
+from rulekeep.compaction.figures import Survival, survival
 from rulekeep.compaction.history import History, made
 from rulekeep.compaction.messages import (
     CompactionError,
     Message,
-    as_messages,
-    read_messages,
-    text_of,
     tokens_of,
+    transcript,
     unpaired,
 )
-from rulekeep.compaction.resolving import ResolvedCompaction
-from rulekeep.compaction.verdicts import Standing, facts_kept, standing
+from rulekeep.compaction.resolving import ResolvedCompaction, resolve_compaction
+from rulekeep.compaction.saved import left_of
+from rulekeep.compaction.verdicts import (
+    Standing,
+    facts_kept,
+    given_rule,
+    own_sentences,
+    standing,
+)
+from rulekeep.records.record import Kept, Round
 from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
 from rulekeep.registry import failure_line, find_function
+from rulekeep.specs import CompactionSpec
 from rulekeep.specs.compaction import STAND_INS
 
 CHECKPOINT_SECONDS = 20.0
@@ -51,8 +67,8 @@ def run(
     known = _load(folder.checkpoint)
     for number in range(known["done"], resolved.spec.histories):
         rules, rounds = shortened(resolved, number)
-        known["rules"] += rules
-        known["rounds"] += rounds
+        known["rules"] += [row._asdict() for row in rules]
+        known["rounds"] += [row._asdict() for row in rounds]
         known["done"] = number + 1
         progress(number + 1)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -82,55 +98,80 @@ def _load(path: Path) -> dict[str, Any]:
     return {"rules": [], "rounds": [], "done": 0, "seconds": 0.0, **found}
 
 
-def shortened(
-    resolved: ResolvedCompaction, number: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A row for each rule of a history, and one for each round."""
+def survives(compact: Callable[..., Any] | str, **options: Any) -> Survival:
+    """What a compactor keeps of the rules in made histories; no file is written.
+
+    `options` are those of `rulekeep compact`, one value each: budget, rounds, histories, tokens,
+    style, guard, model, rules, chat, count, seed, control.
+
+    Raises:
+        UsageError: an option is wrong, or the compactor asks for what there is not.
+    """
+    compactor = find(compact) if isinstance(compact, str) else Compactor.of(compact, "own")
+    spec = CompactionSpec.parse(compactor=compactor.name, **options)
+    resolved = resolve_compaction(spec, compactor)
+    every = [shortened(resolved, number) for number in range(spec.histories)]
+    return survival(
+        [row for rules, _ in every for row in rules], [one for _, of in every for one in of]
+    )
+
+
+def shortened(resolved: ResolvedCompaction, number: int) -> tuple[list[Kept], list[Round]]:
+    """What each rule of a history comes to, and what each round leaves."""
     spec, count = resolved.spec, resolved.count
     history = made(resolved.families, spec, number, count, resolved.recorded)
     model, state = _model(resolved, history), dict[str, Any]()
     messages, budget = history.messages, int(spec.budget * tokens_of(history.messages, count))
-    known = {text_of(message) for message in messages}
-    rows: list[dict[str, Any]] = [
-        {
-            "history": number, "family": rule.family, "place": rule.place, "option": rule.option,
-            "group": resolved.families[rule.family].group, "verdicts": [], "roles": [],
-            "lines": [], "reached": [],
-        }
-        for rule in history.rules
-    ]  # fmt: skip
-    rounds, failure = [], ""
+    standings, reached = list[list[Standing]](), list[list[bool]]()
+    rounds, failure, seen = list[Round](), "", ""
     for at in range(spec.rounds):
         given, began = copy.deepcopy(messages), time.perf_counter()
         left = list[Message]()
         read = len(model.prompts) if model else 0
         if not failure:
             try:
-                with _at_most(LIMIT_SECONDS):
+                with _at_most(LIMIT_SECONDS), redirect_stdout(sys.stderr):
                     left = _left(resolved, history, number, at, given, budget, state, model)
-            except Exception as error:  # Whatever it is, it counts for this history.
+            except CompactionError as error:
+                failure = str(error)
+            except (Exception, SystemExit) as error:  # Whatever it is, it counts for this history.
                 failure = failure_line(error)
         seconds = time.perf_counter() - began
+        standings.append(
+            [
+                Standing("failed")
+                if failure
+                else standing(rule, resolved.families[rule.family], left)
+                for rule in history.rules
+            ]
+        )
         prompts = model.prompts[read:] if model else []
-        for row, rule in zip(rows, history.rules, strict=True):
-            found = Standing("failed") if failure else standing(
-                rule, resolved.families[rule.family], left
-            )  # fmt: skip
-            row["verdicts"].append(found.verdict)
-            row["roles"].append(found.role)
-            row["lines"].append("" if found.verdict == "verbatim" else found.line)
-            row["reached"] += [_stands(rule.texts, prompts)] if model else []
-        own = [one for one in left if text_of(one) not in known]
+        reached.append([_stands(rule.texts, prompts) for rule in history.rules])
+        seen += transcript(messages)
+        own = own_sentences(seen, left)
         rounds.append(
-            {
-                "history": number, "round": at + 1, "before": tokens_of(messages, count),
-                "budget": budget, "left": tokens_of(left, count), "own": tokens_of(own, count),
-                "facts": facts_kept(history.facts, left), "unpaired": unpaired(left),
-                "changed": given != messages, "seconds": round(seconds, 4), "failure": failure,
-            }
+            Round(
+                history=number, round=at + 1, before=tokens_of(messages, count), budget=budget,
+                left=tokens_of(left, count), own=sum(map(count, own)),
+                facts=facts_kept(history.facts, left), unpaired=unpaired(left),
+                changed=given != messages, seconds=round(seconds, 4), failure=failure,
+                invented=None if history.stated else given_rule(own),
+            )
         )  # fmt: skip
         messages = [*left, *history.fresh[at]]
-        known |= {text_of(message) for message in messages}
+    rows = [
+        Kept(
+            history=number, family=rule.family, place=rule.place, option=rule.option,
+            group=resolved.families[rule.family].group,
+            verdicts=tuple(one.verdict for one in every),
+            roles=tuple(one.role for one in every),
+            lines=tuple("" if one.verdict == "verbatim" else one.line for one in every),
+            reached=given_to if model else (),
+        )
+        for rule, every, given_to in zip(
+            history.rules, zip(*standings, strict=True), zip(*reached, strict=True), strict=True
+        )
+    ]  # fmt: skip
     return rows, rounds
 
 
@@ -173,21 +214,13 @@ def _left(
     spec = resolved.spec
     if resolved.compactor is None:
         assert spec.saved is not None
-        file = saved_file(spec.saved, number, at)
-        if not file.exists():
-            raise CompactionError(f"{file.name}: is not there")
-        return as_messages(read_messages(file.read_bytes()))
+        return left_of(spec.saved, number, at)
     prompt = Path(spec.summary_prompt).read_text("utf-8") if spec.summary_prompt else ""
     compact = guarded(spec.guard, resolved.compactor, history)
     return compact(
         messages=messages, budget=budget, count=resolved.count, state=state, model=model,
         prompt=prompt,
     )  # fmt: skip
-
-
-def saved_file(folder: Path, number: int, at: int) -> Path:
-    """The file of a history and a round, of what goes to a product and of what it left."""
-    return folder / f"history-{number:04}.round-{at + 1}.json"
 
 
 @contextmanager
@@ -198,7 +231,8 @@ def _at_most(seconds: float) -> Iterator[None]:
         raise CompactionError(f"took over {seconds:g} s; make it end")
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again, as a compactor may catch what is raised in it.
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield
     finally:

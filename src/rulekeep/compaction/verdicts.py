@@ -64,6 +64,13 @@ _WEAKENS = re.compile(
     r"|had been|yesterday|last (?:time|week|month|year|night))\b",
     re.IGNORECASE,
 )
+# In a sentence of its own, without a family to tell what it is about: only what nobody takes for a
+# report.
+_GIVES = re.compile(
+    r"\b(?:always|never|must|shall|do not|don['’]t|may not|not allowed|forbid\w*|forbidden"
+    r"|prohibited|from now on|required to|mandatory|user (?:wants|prefers|insists|demands))\b",
+    re.IGNORECASE,
+)
 _TAKES_BACK = re.compile(
     r"\b(?:no longer|withdr[ae]w\w*|revoked?|cancell?ed|dropp?ed|lifted|obsolete|taken back|forget"
     r"|any ?more|scratch that|retracted|rescinded|superseded|disregard\w*|void|does not hold"
@@ -250,6 +257,30 @@ def _force(family: Family) -> re.Pattern[str]:
 def _plain(text: str) -> str:
     """A text without marks and line breaks that do not change what it says."""
     return " ".join(re.findall(r"[\w@#%/.-]*\w", text.casefold()))
+
+
+def own_sentences(seen: str, messages: Iterable[Message]) -> list[str]:
+    """What a compactor has left in words of its own: sentences that stood nowhere before."""
+    return [
+        part.strip()
+        for message in messages
+        if (whole := text_of(message)) not in seen
+        for line in _LINES.split(whole)
+        for part in _SENTENCES.split(line)
+        if part.strip() not in seen
+    ]
+
+
+def given_rule(sentences: Iterable[str]) -> str:
+    """The first of some sentences that gives a rule; nothing where none does."""
+    return next(
+        (
+            text[:_LONGEST_LINE]
+            for text in sentences
+            if _GIVES.search(text) and not _WEAKENS.search(text) and not _TAKES_BACK.search(text)
+        ),
+        "",
+    )
 
 
 def facts_kept(facts: Sequence[Fact], messages: Sequence[Message]) -> int:

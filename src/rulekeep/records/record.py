@@ -139,7 +139,8 @@ class Round(NamedTuple):
 
     `own` are tokens of the compactor's own words, `facts` the facts of the task that are left,
     `unpaired` calls and results of tools that lost each other, `changed` whether the compactor
-    altered what it was given, and `failure` why it ended, if it did.
+    altered what it was given, and `failure` why it ended, if it did. `invented` is a sentence of
+    its own that gives a rule; None but in the control without rules, where nobody stated one.
     """
 
     history: int
@@ -153,6 +154,7 @@ class Round(NamedTuple):
     changed: bool
     seconds: float
     failure: str = ""
+    invented: str | None = None
 
 
 def _with_its_score(choice: Choice) -> Choice:

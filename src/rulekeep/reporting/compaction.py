@@ -4,6 +4,7 @@ Records in, tables and charts out; no torch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from rulekeep.analysis.charts import Chart, Panel, Point, Series, styles
@@ -24,7 +25,9 @@ def label(at: Place) -> str:
     """A compactor with its model and guard, as tables and charts show it."""
     model = f", {at.model} model" if at.model else ""
     guard = "" if at.guard == "none" else f", {_guard(at.guard)}"
-    return f"{SHOWN.get(at.compactor, at.compactor)}{model}{guard}"
+    name = at.compactor.removeprefix("saved:")
+    shown = SHOWN.get(name, name) if name == at.compactor else f"output in {Path(name).name}"
+    return f"{shown}{model}{guard}"
 
 
 def _guard(guard: str) -> str:
@@ -66,6 +69,7 @@ def _cells(found: Cells) -> Table:
             f"after {len(of.kept)}": _interval(of.kept[-1]),
             "floor": number_cell(of.floor[-1].mean if of.floor else None, 2),
             "misled": number_cell(of.misled[-1].mean, 2),
+            "invented": number_cell(max(of.invented) if of.invented else None, 2),
             "reached": number_cell(of.reached[0] if of.reached else None, 2),
             "facts": number_cell(of.facts[-1], 2),
             "tokens/budget": number_cell(max(of.left), 2),
@@ -81,7 +85,8 @@ def _cells(found: Cells) -> Table:
         "compaction", "Rules left after compaction",
         "Share of rules that hold and are left, word for word or in other words; best first. "
         "Floor: the same where no rule was stated. Misled: withdrawn and quoted rules that stand "
-        "as if they held. Reached: rules that the summarizing model was given in the first round. "
+        "as if they held. Invented: histories without rules in which the compactor's own words "
+        "give one. Reached: rules that the summarizing model was given in the first round. "
         "Facts: of the task, left at the end. Tokens/budget: what is left for each token asked "
         "for, at most over rounds. Unpaired: histories with a tool call or result alone. Own "
         "words: tokens that the compactor wrote itself. Failed: histories in which it failed. "

@@ -14,6 +14,8 @@ STYLES: tuple[Style, ...] = ("chat", "agent", "code")
 GUARDS: tuple[Guard, ...] = ("none", "system", "reread", "ends", "restate", "rules")
 # A stand-in for a model: it writes nothing of what it reads, or every rule and fact.
 STAND_INS = ("deaf", "copying")
+# In a folder of histories, what a product has left of them.
+COMPACTED = "compacted"
 
 
 class CompactionSpec(Spec):
@@ -51,6 +53,8 @@ class CompactionSpec(Spec):
     def _has_room(self) -> Self:
         if self.summary_prompt and self.compactor != "summary":
             raise ValueError("summary_prompt: is for the compactor summary; leave it out")
+        if self.saved and (self.guard != "none" or self.model):
+            raise ValueError("guard, model: a product has its own; leave both out")
         return self
 
     @property
@@ -76,7 +80,7 @@ class CompactionSpec(Spec):
             )
             if text != usual
         )  # fmt: skip
-        name = Path(self.compactor).name
+        name = Path(self.compactor.removeprefix("saved:")).name
         return f"{name}@{self.budget:g}, {self.style}, {self.tokens:,} tokens{extra}"
 
     @property
