@@ -3,7 +3,7 @@
 A record is shown under the name that its run has in the report; one without a run is left out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rulekeep.analysis.charts import Chart, Panel, Point, Series, capped, styles
@@ -12,7 +12,7 @@ from rulekeep.analysis.summary import Interval
 from rulekeep.explain.record import GATE, Explanation, Probed, Trace
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
-from rulekeep.reporting.tables import MISSING, Cell, Table
+from rulekeep.reporting.tables import Cell, Table, Value, number_cell
 from rulekeep.reporting.words import words
 
 _STEPS = {
@@ -24,6 +24,8 @@ _NAMES = {"capture": "capture", "body": "body", "readout": "read-out"}
 _RULE = "rule"
 # From this ratio on a log axis has several ticks.
 _WIDE = 8
+# Behind the answer, where what the model says stands.
+_SAID_AT = 1.08
 
 
 class Explained(NamedTuple):
@@ -31,6 +33,25 @@ class Explained(NamedTuple):
 
     run: Run
     explanation: Explanation
+
+    @property
+    def title(self) -> str:
+        """The run in words."""
+        run = self.run
+        return f"{run.label}, seed {run.seed}: {run.task}, trained at {run.context:,}"
+
+    @property
+    def place(self) -> dict[str, Value]:
+        """The run in columns."""
+        run = self.run
+        return {
+            "task": run.task, "variant": run.label, "trained at": run.context, "seed": run.seed,
+        }  # fmt: skip
+
+    @property
+    def traces(self) -> Sequence[Trace]:
+        """Changes of the state, then write gates."""
+        return (*self.explanation.traced.changes, *self.explanation.traced.gates)
 
 
 def explained(
@@ -53,29 +74,14 @@ def sentences(found: Sequence[Explained]) -> list[str]:
     """What each run loses, and at which step, at each context."""
     several = len(found) > 1
     return [
-        one_line(f"{_title(one.run)}: {_verdict(probed)}" if several else _verdict(probed), 600)
+        one_line(f"{one.title}: {_verdict(probed)}" if several else _verdict(probed), 600)
         for one in found
         for probed in one.explanation.probes
     ]
 
 
-def charts(found: Sequence[Explained]) -> list[Chart]:
-    """What a probe finds from the rules to the answer, and what each kind of token changes."""
-    return [capped(_probes(found)), capped(_traces(found))]
-
-
-def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
-    """What is lost at each step, and what each kind of token changes.
-
-    `placed` says of each row which run it is of.
-    """
-    places = [_place(one.run) if placed else {} for one in found]
-    return [_lost(found, places), _writes(found, places)]
-
-
 def _verdict(probed: Probed) -> str:
-    said = probed.said
-    lost = _by_size(probed)
+    said, lost = probed.said, _by_size(probed)
     named = ", ".join(f"{part.mean:.3f} {_STEPS[step]}" for step, part in lost.items())
     verdict = f"of all above chance {named}" if lost else "nothing is lost that a probe can tell"
     return (
@@ -93,109 +99,109 @@ def _by_size(probed: Probed) -> dict[str, Interval]:
     return {step: parts[step] for step in sorted(lost, key=lambda step: -parts[step].mean)}
 
 
-def _lost(found: Sequence[Explained], places: Sequence[dict[str, Cell]]) -> Table:
-    rows = [
+def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
+    """What is lost at each step, and what each kind of token changes.
+
+    `placed` says of each row which run it is of.
+    """
+    losses: list[dict[str, Value]] = [
         {
-            **place,
-            "read at": Cell(f"{probed.context:,}", probed.context),
-            "most lost at": Cell(next((_NAMES[step] for step in _by_size(probed)), MISSING)),
-            "after the rules": _share(probed.places[0].found),
-            "before the answer": _share(probed.places[-1].found),
-            "said": _share(probed.said),
-            "chance": Cell(f"{probed.chance:.3f}, {probed.said_chance:.3f}"),
-            **{
-                f"lost: {named}": _difference(getattr(probed.lost, step))
-                for step, named in _NAMES.items()
-            },
+            **(one.place if placed else {}),
+            "read at": number_cell(probed.context, 0),
+            "most lost at": next((_NAMES[step] for step in _by_size(probed)), None),
+            "after the rules": _cell(probed.places[0].found),
+            "before the answer": _cell(probed.places[-1].found),
+            "said": _cell(probed.said),
+            "chance": f"{probed.chance:.3f}, {probed.said_chance:.3f}",
+            **{f"lost: {_NAMES[step]}": _cell(getattr(probed.lost, step), "+") for step in _STEPS},
         }
-        for one, place in zip(found, places, strict=True)
+        for one in found
         for probed in one.explanation.probes
     ]
-    return Table.of("lost", *words("lost"), rows)
-
-
-def _writes(found: Sequence[Explained], places: Sequence[dict[str, Cell]]) -> Table:
-    rows = [
+    writes: list[dict[str, Value]] = [
         {
-            **place,
-            "layer": Cell(str(trace.layer), trace.layer),
-            "what": Cell(_part(trace)),
-            "token": Cell(name(trace.kind, "(no name)")),
-            "tokens": Cell(f"{trace.n:,}", trace.n),
-            "mean": Cell(f"{trace.mean:.4f}", trace.mean),
-            "zeros": Cell(f"{trace.zeros:.3f}", trace.zeros),
-            "of one gate": _widest(trace),
+            **(one.place if placed else {}),
+            "layer": trace.layer,
+            "what": GATE if trace.part == GATE else f"change of {_name(trace.part)}",
+            "token": _name(trace.kind),
+            "tokens": number_cell(trace.n, 0),
+            "mean": number_cell(trace.mean, 4),
+            "zeros": trace.zeros,
+            "of one gate": min(trace.zeros_by_gate, default=None),
         }
-        for one, place in zip(found, places, strict=True)
-        for trace in _every(one)
+        for one in found
+        for trace in one.traces
     ]
-    return Table.of("writes", *words("writes"), rows)
+    return [
+        Table.of("lost", *words("lost"), losses),
+        Table.of("writes", *words("writes"), writes),
+    ]
 
 
-def _probes(found: Sequence[Explained]) -> Chart:
+def charts(found: Sequence[Explained]) -> list[Chart]:
+    """What a probe finds from the rules to the answer, and what each kind of token changes."""
+    probes = Chart("lost-rules", *words("lost_rules"), _probes(found))
+    return [capped(probes), capped(Chart("token-writes", *words("token_writes"), _traces(found)))]
+
+
+def _probes(found: Sequence[Explained]) -> list[Panel]:
     contexts = sorted({probed.context for one in found for probed in one.explanation.probes})
     look = styles([str(context) for context in contexts], [])
     panels = []
     for one in found:
-        series = []
-        for probed in one.explanation.probes:
-            style = look[str(probed.context)]
-            points = [
-                Point(place.share, place.found.mean, place.found.low, place.found.high)
-                for place in probed.places
-            ]
-            series.append(
-                Series(label=f"probe, {probed.context:,} tokens", style=style, points=points)
-            )
-            own = Point(1.08, probed.said.mean, probed.said.low, probed.said.high)
+        series, probes = [], one.explanation.probes
+        for probed in probes:
+            style, at = look[str(probed.context)], f"{probed.context:,} tokens"
+            points = [Point.of(place.share, place.found) for place in probed.places]
+            series.append(Series(label=f"probe, {at}", style=style, points=points))
             series.append(
                 Series(
-                    label=f"said by the model, {probed.context:,} tokens",
-                    style=style._replace(marker="P"), points=[own], joined=False,
+                    label=f"said by the model, {at}", style=style._replace(marker="P"),
+                    points=[Point.of(_SAID_AT, probed.said)], joined=False,
                 )
             )  # fmt: skip
-        level = one.explanation.probes[0].chance
+        start = "each rule" if all(one.after == "each rule" for one in probes) else "the rules"
         panels.append(
             Panel(
-                title=_title(one.run),
-                x_label=_way(one.explanation.probes),
+                title=one.title,
+                x_label=f"way from {start} (0) to the answer (1)",
                 y_label="share of rules",
                 series=series,
                 score=True,
-                chance=[(0, level), (1.08, level)],
+                chance=[(0, probes[0].chance), (_SAID_AT, probes[0].chance)],
             )
         )
-    return Chart("lost-rules", *words("lost_rules"), panels)
+    return panels
 
 
-def _traces(found: Sequence[Explained]) -> Chart:
-    kinds = list(
-        dict.fromkeys(name(trace.kind, "(no name)") for one in found for trace in _every(one))
-    )
-    look = styles(kinds, [_RULE])
+def _traces(found: Sequence[Explained]) -> list[Panel]:
+    kinds = dict.fromkeys(_name(trace.kind) for one in found for trace in one.traces)
+    look = styles([*kinds], [_RULE])
     panels = []
     for one in found:
         parts: dict[tuple[int, str], list[Trace]] = {}
-        for trace in _every(one):
+        for trace in one.traces:
             parts.setdefault((trace.layer, trace.part), []).append(trace)
-        for (layer, _), traces in parts.items():
+        for (layer, part), traces in parts.items():
+            # In the middle of a bin on a log axis.
             series = [
                 Series(
-                    label=name(trace.kind, "(no name)"),
-                    style=look[name(trace.kind, "(no name)")],
-                    points=list(_bins(trace)),
+                    label=_name(trace.kind),
+                    style=look[_name(trace.kind)],
+                    points=[
+                        Point(((at.first + 1) * (at.last + 1)) ** 0.5, at.mean) for at in trace.bins
+                    ],
                 )
                 for trace in traces
             ]
             # Small leaks show on a log axis; a kind that is never written has no place there.
-            values = [point.y for one in series for point in one.points]
+            values = [point.y for line in series for point in line.points]
             is_log = 0 < min(values) < max(values) / _WIDE
-            is_gate = traces[0].part == GATE
-            where = f"{name(traces[0].part, '(no name)')}, layer {layer}"
-            unit = "mean, 0 to 1" if is_gate else "mean change, 0 to 1"
+            where = f"{_name(part)}, layer {layer}"
+            unit = "mean, 0 to 1" if part == GATE else "mean change, 0 to 1"
             panels.append(
                 Panel(
-                    title=where if len(found) == 1 else f"{where}: {_title(one.run)}",
+                    title=where if len(found) == 1 else f"{where}: {one.title}",
                     x_label="position (tokens, log scale)",
                     y_label=unit + (" (log)" if is_log else ""),
                     series=series,
@@ -203,50 +209,12 @@ def _traces(found: Sequence[Explained]) -> Chart:
                     y_log=is_log,
                 )
             )
-    return Chart("token-writes", *words("token_writes"), panels)
+    return panels
 
 
-def _bins(trace: Trace) -> Iterator[Point]:
-    for one in trace.bins:
-        # In the middle of the bin on a log axis.
-        x = ((one.first + 1) * (one.last + 1)) ** 0.5
-        yield Point(x, one.mean)
+def _name(text: str) -> str:
+    return name(text, "(no name)")
 
 
-def _way(probes: Sequence[Probed]) -> str:
-    each = all(probed.after == "each rule" for probed in probes)
-    return f"way from {'each rule' if each else 'the rules'} (0) to the answer (1)"
-
-
-def _every(one: Explained) -> Sequence[Trace]:
-    return (*one.explanation.traced.changes, *one.explanation.traced.gates)
-
-
-def _widest(trace: Trace) -> Cell:
-    zeros = min(trace.zeros_by_gate, default=None)
-    return Cell(MISSING) if zeros is None else Cell(f"{zeros:.3f}", zeros)
-
-
-def _part(trace: Trace) -> str:
-    return GATE if trace.part == GATE else f"change of {name(trace.part, '(no name)')}"
-
-
-def _title(run: Run) -> str:
-    return f"{run.label}, seed {run.seed}: {run.task}, trained at {run.context:,}"
-
-
-def _place(run: Run) -> dict[str, Cell]:
-    return {
-        "task": Cell(run.task),
-        "variant": Cell(run.label),
-        "trained at": Cell(str(run.context), run.context),
-        "seed": Cell(str(run.seed), run.seed),
-    }
-
-
-def _share(share: Interval) -> Cell:
-    return Cell(f"{share.mean:.3f} ({share.low:.2f} to {share.high:.2f})", share.mean)
-
-
-def _difference(part: Interval) -> Cell:
-    return Cell(f"{part.mean:+.3f} ({part.low:+.2f} to {part.high:+.2f})", part.mean)
+def _cell(part: Interval, sign: str = "") -> Cell:
+    return Cell(part.text(f"{sign}.3f", f"{sign}.2f"), part.mean)
