@@ -271,7 +271,7 @@ def best_other(rows: Rows, names: Sequence[str], setting: TaskSetting) -> str:
 def others(rows: Rows, names: Sequence[str], setting: TaskSetting) -> list[str]:
     """Who of these is run beside our memory."""
     cells = rows.cells(setting, names)
-    return [cell.label for cell in cells if cell.mixer != "sparse_delta"]
+    return [cell.label for cell in cells if cell.first.mixer != "sparse_delta"]
 
 
 def beside(ours: str, names: Sequence[str]) -> Family:

@@ -9,8 +9,6 @@ from rulekeep.analysis.groups import Group, grouped
 from rulekeep.analysis.runs import Run
 from rulekeep.analysis.table import tabulated
 from rulekeep.records import Record, RecordedSpec
-from rulekeep.running.building import resolve
-from rulekeep.specs import MixerSpec
 
 # A record as JSON has it.
 Values = dict[str, Any]
@@ -44,13 +42,6 @@ def asked(record: Record, **fields: Any) -> Record:
     rest = {**record.spec.rest, **{key: fields[key] for key in fields.keys() - known.keys()}}
     spec = record.spec.model_copy(update={**known, "rest": rest})
     return record.model_copy(update={"spec": spec, "asked": {**record.asked, **fields}})
-
-
-def asked_of(record: Record, one: MixerSpec) -> Record:
-    """The same record, as if it were of this variant."""
-    spec = resolve(one.spec()).spec
-    model = ("mixer", "mixer_options", "width", "layers", "hidden", "added_positions")
-    return asked(record, **{name: getattr(spec, name) for name in model})
 
 
 def scored(record: Record, retention: Callable[[int], float]) -> Record:

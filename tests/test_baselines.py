@@ -24,7 +24,6 @@ from rulekeep.reporting.certified import certificates
 from rulekeep.running.building import resolve
 from rulekeep.specs import RunSpec, usual
 from rulekeep.sweeps import live
-from rulekeep.sweeps.planning import identity
 from rulekeep.sweeps.presets import PRESETS
 
 
@@ -127,9 +126,3 @@ def test_the_demo_ends_in_a_table_and_a_report(
         assert name in said
     assert (tmp_path / "runs" / "report" / "report.html").exists()
     assert "report.html" in said
-
-
-def test_the_demo_is_one_task_for_all_its_mixers() -> None:
-    specs = [RunSpec.parse(**{**demo._TASK, **own}) for own in demo._MIXERS.values()]
-    assert len({identity(spec) for spec in specs}) == len(demo._MIXERS)
-    assert len({(spec.task, spec.context, spec.steps, spec.tested) for spec in specs}) == 1

@@ -21,20 +21,15 @@ from rulekeep.analysis.best import (
 from rulekeep.analysis.flat import flat
 from rulekeep.analysis.groups import Group, against_attention, mean_of, strength
 from rulekeep.analysis.labels import spoken
-from rulekeep.analysis.merging import joined, merged
-from rulekeep.analysis.ranking import Ranking, averaged, ranked
+from rulekeep.analysis.ranking import Ranking, ranked
 from rulekeep.analysis.rows import (
     Rows,
     Span,
     TaskSetting,
     Variant,
-    by_earliness,
-    by_lengths,
-    by_variant,
     difference,
     floored,
     kib_a_layer,
-    pivot,
     state_kib,
     with_lowest,
 )
@@ -146,19 +141,6 @@ def test_figures_of_a_cell_are_those_of_the_test_split_at_its_length() -> None:
 
 
 @pytest.mark.parametrize(
-    ("conv_size", "strong"), [(None, False), (0, False), (1, False), (2, True), (4, True)]
-)
-def test_a_strong_attention_has_a_convolution_of_two_tokens_or_more(
-    conv_size: int | None, strong: bool
-) -> None:
-    options = {**ROTARY, "conv_size": conv_size}
-    made = labelled([record("attention", mixer_options=options)])
-    assert [group.is_strong for group in made.values()] == [strong]
-    other = labelled([record("delta", mixer_options={"conv_size": 4})])
-    assert [group.is_strong for group in other.values()] == [False]
-
-
-@pytest.mark.parametrize(
     ("setting", "alike"),
     [
         ({"steps": 200}, False), ({"batch_size": 32}, False), ({"width": 128}, False),
@@ -215,15 +197,6 @@ def test_a_row_has_mean_lowest_and_costs_of_its_seeds_at_the_length_compared() -
     assert (base.difference, base.place, row.place) == (None, 2, 1)
 
 
-def test_a_seed_that_is_missing_on_one_side_is_in_no_difference() -> None:
-    records = [record("delta", seed, {64: 0.5 + seed / 10}) for seed in (1, 2)]
-    records += [record("attention", seed, {64: seed / 10}) for seed in (2, 3)]
-    row = ranking_of(records).rows[0]
-    assert row.difference is not None
-    assert (row.difference.seeds, row.difference.mean) == (1, pytest.approx(0.5))
-    assert averaged([{1: 0.2, 2: 0.4}, {2: 0.8, 3: 1.0}]) == {2: pytest.approx(0.6)}
-
-
 def test_a_seed_that_diverged_counts_where_chance_is_taken_out() -> None:
     records = []
     for task, chance in (("apply", 0.2), ("recite", 0.04)):
@@ -240,29 +213,6 @@ def test_a_seed_that_diverged_counts_where_chance_is_taken_out() -> None:
     assert found.is_corrected
     (row,) = found.rows
     assert (row.kept.seeds, row.kept.diverged, math.isnan(row.lowest)) == (2, 1, True)
-
-
-def test_settings_that_few_ran_are_left_out_by_name() -> None:
-    records = [
-        record(mixer, 1, {64: 0.5}, task=task)
-        for task, mixers in (
-            ("apply", ("attention", "delta", "gru")), ("recite", ("attention", "delta", "gru")),
-            ("recall", ("attention",)),
-        )
-        for mixer in mixers
-    ]  # fmt: skip
-    made = ranking_of(records)
-    # Three variants on two settings are more than one on three.
-    assert ([setting.task for setting in made.settings], made.left) == (
-        ["apply", "recite"],
-        ("recall",),
-    )
-    records.append(record("lstm", 1, {64: 0.9}, task="apply"))
-    made = ranking_of(records)
-    places = {row.label: row.place for row in made.rows}
-    assert places == {"attention": 1, "delta": 1, "gru": 1, "lstm": None}
-    (partly,) = (row for row in made.rows if row.label == "lstm")
-    assert (partly.by_task, partly.difference) == ({"apply": 0.9}, None)
 
 
 # The best, and how soon
@@ -315,31 +265,6 @@ def test_a_group_learns_at_the_median_of_the_first_steps_with_nine_tenths() -> N
 # Reading, merging, names, rows
 
 
-def test_runs_are_in_the_order_of_task_attention_first_label_length_rate_and_seed() -> None:
-    keys = [
-        ("apply", "attention", 64, 0.003, 1), ("apply", "delta", 64, 0.003, 1),
-        ("recite", "attention", 128, 0.003, 1), ("recite", "delta", 64, 0.001, 1),
-        ("recite", "delta", 64, 0.001, 2), ("recite", "delta", 64, 0.01, 1),
-        ("recite", "delta", 128, 0.001, 1), ("recite", "able", 64, 0.003, 1),
-    ]  # fmt: skip
-    records = [
-        record(mixer, seed, task=task, context=context, rate=rate)
-        for task, mixer, context, rate, seed in reversed(keys)
-    ]
-    shown = [
-        (run.task, run.mixer, run.context, run.rate, run.seed) for run in read_runs(records)[0]
-    ]
-    assert shown == [*keys[:3], keys[7], *keys[3:7]]
-
-
-def test_of_one_id_the_last_result_is_shown() -> None:
-    first, last = record("delta", 1, {64: 0.2}), record("delta", 1, {64: 0.7})
-    read = read_runs([first, last])
-    assert [run.record.tests()[0].figures["retention"] for run in read[0]] == [0.7]
-    assert len(read[1]) == 1
-    assert read_runs([first, {**last, "id": "another"}])[1][0].startswith("recite, delta, trai")
-
-
 def test_a_model_from_outside_stands_at_the_longest_training_length_of_its_task() -> None:
     outside = record("mine.py:Read", 1, {64: 0.8, 1024: 0.4}, context=1024)
     outside["kind"], outside["spec"]["predictor"] = "predictor", "mine.py:Read"
@@ -362,39 +287,6 @@ def test_a_task_is_named_by_the_options_that_vary() -> None:
     }  # fmt: skip
     rules = [record("delta", 1, task_options={**options[0], "rules": count}) for count in (4, 16)]
     assert {run.task for run in read_runs(rules)[0]} == {"recite, rules 4", "recite, rules 16"}
-
-
-def test_what_was_tested_later_or_noted_is_said_with_the_number_of_runs() -> None:
-    records = [record("delta", seed) for seed in (1, 2, 3)]
-    records[0]["tested_later"], records[1]["tested_later"] = [{"context": 4096}], [1024, 4096]
-    for made in records[1:]:
-        made["notes"] = ["its gate stays open"]
-    notes = read_runs(records)[1]
-    assert notes == [
-        "2 runs: tested at 1,024, 4,096 tokens after training, by rulekeep test",
-        "2 runs: its gate stays open",
-    ]
-    assert read_runs(records)[0][1].test_contexts == (64, 256, 1024, 4096)
-
-
-def test_a_training_that_stands_twice_is_one_run_with_the_tests_of_both() -> None:
-    near = record("delta", 1, {64: 0.5})
-    far = {**record("delta", 1, {256: 0.25}, state={256: 9}), "id": "far"}
-    other = record("delta", 2, {64: 0.5})
-    first, second = merged(typed([near, other, far]))
-    assert {(row.split, row.context): row.figures["retention"] for row in first.evaluations} == {
-        ("validation", 64): 0.5, ("test", 64): 0.5, ("test", 256): 0.25
-    }  # fmt: skip
-    assert (first.id, first.twins, second.id) == (near["id"], ("far",), other["id"])
-    assert first.spec.test_contexts == (64, 256)
-    assert first.state_bytes == {64: 64 * 1024, 256: 9}
-    # What came out otherwise is no twin, though shown as one run.
-    far["history"] = far["history"][:3]
-    assert joined(*typed([near, far])).twins == ()
-    # What has no result, another end or another training is a run of its own.
-    failed = [{**near, "status": "failed"}, {**near, "status": "failed"}]
-    lost = {**near, "status": "diverged", "evaluations": []}
-    assert len(merged(typed([near, *failed, lost, record("delta", 1, {64: 0.5}, rate=0.01)]))) == 5
 
 
 @pytest.mark.parametrize(
@@ -489,12 +381,6 @@ CELLS = [
 ]  # fmt: skip
 
 
-def in_cells(table: str) -> list[list[str]]:
-    """The cells of a Markdown table, its rule left out."""
-    head, _, *body = table.strip().splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (head, *body)]
-
-
 def test_a_cell_of_a_study_counts_where_all_its_seeds_are_run() -> None:
     rows = rows_of(*CELLS, cell("gru", 3, 0.0), cell("gru", 1, 0.0, context=128))
     kept = rows.known("ours", EARLY, "retention", 256)
@@ -521,37 +407,6 @@ def test_learned_positions_are_not_defined_beyond_the_training_length_of_a_study
     rows = rows_of(*(cell("gru", seed, 0.5, **learned) for seed in (1, 2)), ours=variant)
     assert rows.text("ours", EARLY, "retention", 256) == "not defined"
     assert rows.text("ours", EARLY, "retention", 64).startswith("0.900 ")
-
-
-def test_tables_of_a_study_have_each_cell_in_its_place() -> None:
-    rows = rows_of(*CELLS)
-    ours, theirs, marked = (
-        rows.text(*key, "retention", 256)
-        for key in (("ours", EARLY), ("theirs", EARLY), ("ours", MARKED))
-    )
-    assert [text[:5] for text in (ours, theirs, marked)] == ["0.625", "0.188", "0.250"]
-    assert in_cells(by_variant(rows, 256)) == [
-        ["256 tokens", "chance", "our gru", "slots"],
-        ["recite, early", "0.040", ours, theirs],
-        ["recite, marked, 8 rules", "0.040", marked, "not run"],
-    ]
-    near = rows.text("ours", EARLY, "retention", 64)
-    assert in_cells(by_lengths(rows, "retention", ["ours", "theirs"], [64, 256]))[:2] == [
-        ["retention", "rate", "64 tokens", "256 tokens"],
-        ["our gru: recite, early", "0.003", near, ours],
-    ]
-    assert [line[0] for line in in_cells(by_lengths(rows, "exact", VARIANTS, [64]))[1:]] == [
-        "our gru: recite, early", "slots: recite, early", "our gru: recite, marked, 8 rules"
-    ]  # fmt: skip
-    forms = {"a form": ("ours", "theirs"), "another": ("none", "neither")}
-    assert in_cells(by_earliness(rows, forms, [EARLY], "retention", 256)) == [
-        ["retention, 256 tokens", "earliness", "recite, early"],
-        ["a form", "no", ours], ["a form", "yes", theirs],
-    ]  # fmt: skip
-    numbered = pivot("x", {"a": 1, "b": 2}, {"c": 3, "d": 4}, "{}{}".format)
-    assert in_cells(numbered) == [
-        ["x", "c", "d"], ["a", "13", "14"], ["b", "23", "24"]
-    ]  # fmt: skip
 
 
 def test_numbers_of_a_study_are_in_their_units() -> None:

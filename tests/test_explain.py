@@ -19,7 +19,6 @@ from rulekeep.analysis.summary import wilson
 from rulekeep.analysis.table import tabulated
 from rulekeep.commands.explain import explain_job
 from rulekeep.explain import explaining
-from rulekeep.explain.probe import probe
 from rulekeep.explain.record import GATE, RECORD, Explanation, Job, Probed, read_explanation
 from rulekeep.explain.states import drawn, reads, samples, states_at
 from rulekeep.explain.traces import (
@@ -214,18 +213,6 @@ def test_rules_are_those_in_force_with_their_words_places_and_first_uses(name: s
             assert task.rule_words.groups[word] == rule
 
 
-def test_a_probe_does_not_see_what_is_lost_in_rounding_nor_trip_over_infinities() -> None:
-    stream = np.random.default_rng(0)
-    words = stream.integers(0, 4, (100, 1))
-    noise = stream.standard_normal((100, 8)).astype(np.float32)
-    faint = np.eye(4, dtype=np.float32)[words[:, 0]]
-    endless = np.full((100, 1), np.inf, dtype=np.float32)
-    for size, found in ((1.0, True), (1e-8, False)):
-        states = np.concatenate([noise, size * faint, endless], axis=1)
-        guesses = probe(states[:80], words[:80], states[80:]).words
-        assert ((guesses == words[80:]).mean() == 1) == found
-
-
 def test_a_change_is_relative_to_the_state_before_and_after() -> None:
     before = torch.tensor([[3.0, 4.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])
     after = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [6.0, 8.0]])
@@ -249,16 +236,6 @@ def test_traces_are_averaged_by_kind_and_by_bins_of_twice_the_tokens() -> None:
         (1, 2, 2, 0.25), (3, 4, 2, 0.125),
     ]  # fmt: skip
     assert all(one.mean_by_gate == one.zeros_by_gate == () for one in found.values())
-
-
-def test_a_gate_that_leaks_stands_beside_those_that_do_not() -> None:
-    kinds = np.array([["rule", "filler", "filler", "rule"]], dtype=object)
-    gates = np.array([[[1.0, 1.0], [0.0, 0.5], [0.0, 0.0], [0.5, 0.0]]])
-    series = Series(1, GATE, gates.mean(axis=2), (gates == 0).mean(axis=2), gates)
-    rule, filler = by_kind(series, kinds)
-    assert (filler.mean_by_gate, filler.zeros_by_gate) == ((0.0, 0.25), (1.0, 0.5))
-    assert (rule.mean_by_gate, rule.zeros_by_gate) == ((0.75, 0.5), (0.0, 0.5))
-    assert (filler.mean, filler.zeros) == (0.125, 0.75)
 
 
 def _values(one: Any) -> tuple[Any, ...]:
@@ -382,20 +359,6 @@ def test_the_model_has_the_recorded_figures_and_says_what_the_run_said(
     assert {one.part for one in found.traced.changes} == {"hidden"}
 
 
-def test_a_record_of_other_figures_is_told_in_one_line_and_kept(
-    finished: Path, tmp_path: Path
-) -> None:
-    record = read_record(finished / "record.json")
-    record["history"][-1]["val_loss"] = 0.5
-    (tmp_path / "done").mkdir()
-    write_record(tmp_path / "done" / "record.json", record)
-    notes, found, _ = explained(tmp_path / "done")
-    assert "figures are not those of the record to the bit" in notes[0]
-    assert "val_loss 0.5, now " in notes[0]
-    assert list(found.differences) == ["val_loss"]
-    assert found.differences["val_loss"][0] == 0.5
-
-
 @pytest.mark.parametrize(
     ("changes", "contexts", "message"),
     [
@@ -461,21 +424,3 @@ def test_an_explanation_is_shown_of_the_run_that_its_own_was_merged_into(
     found, (lost,) = explained_runs(tabulated(merged(typed([apart, own])))[0], [explanation])
     assert found == []
     assert lost.endswith("its run is not shown, left out")
-
-
-def test_probes_and_traces_read_the_model_as_it_answers(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    modes = []
-
-    def noted(function: Callable) -> Callable:
-        def call(model: Any, *given: Any) -> Any:
-            modes.append(any(module.training for module in model.modules()))
-            return function(model, *given)
-
-        return call
-
-    for name in ("probed", "traced"):
-        monkeypatch.setattr(explaining, name, noted(getattr(explaining, name)))
-    explained(finished)
-    assert modes == [False, False]

@@ -239,24 +239,6 @@ def possible(task: SampledTask, sample: Sample, i: int, j: int) -> list[str]:
     return ["<none>", *words[1:]] if task.name == "override" else words
 
 
-def last_decoy(task: SampledTask, sample: Sample, i: int, j: int) -> str | None:
-    """What the last decoy demands, of those that may be answered here."""
-    k, words = task.options.rules, possible(task, sample, i, j)
-    m = k + math.ceil(k / 2)
-    end = sample.answer_start + j
-    for at in np.flatnonzero(sample.roles[i, :end] == Role.DECOY_RULE)[::-1]:
-        decoy = task.vocabulary[sample.tokens[i, at]]
-        if task.name in ("apply", "override"):
-            rule = task.vocabulary[sample.tokens[i, sample.source[i, j]]]
-            if task.name == "override" and number(decoy) < m:
-                decoy = "<none>" if number(decoy) == number(rule) % m else "of another"
-            else:
-                decoy = f"shows-{number(decoy)}"
-        if decoy in words:
-            return decoy
-    return None
-
-
 def with_mentions(
     task: SampledTask, sample: Sample, say: Callable[[int, int], str | None]
 ) -> np.ndarray:
@@ -266,25 +248,6 @@ def with_mentions(
         word = say(i, j)
         predictions[i, j] = -1 if word is None else task.vocabulary.index(word)
     return predictions
-
-
-@every_task
-def test_an_oracle_scores_one_everywhere(name: str) -> None:
-    _, sample = drawn(name)
-    answers = np.where(sample.supervised, sample.answers, 0)
-    scores = score_samples([(sample, answers, answers)])
-    assert scores.shares["item_accuracy"] == (None if name.startswith("recall") else 1)
-    found = [one for one in scores.shares.values() if one is not None]
-    found += [scores.exact_teacher_forced]
-    entries = [*scores.retention_by_step, *scores.retention_by_position]
-    found += [entry["retention"] for entry in (*entries, *scores.retention_by_kind.values())]
-    assert set(found) == {1.0}
-    assert set(scores.corrected.values()) <= {1.0, None}
-    assert scores.intrusion_rate is scores.intrusion_chance is None
-    kinds = {"requirement", "prohibition", "default"} if name.startswith("override") else set()
-    assert set(scores.retention_by_kind) == kinds
-    assert sum(entry["n"] for entry in scores.retention_by_step) == sample.first_mention.sum()
-    assert sum(entry["n"] for entry in scores.retention_by_position) == sample.first_mention.sum()
 
 
 @every_task
@@ -320,26 +283,6 @@ def test_a_guesser_without_the_context_scores_chance(name: str) -> None:
     assert scores.intrusion_rate is not None
     if not biased:
         assert scores.intrusion_rate == pytest.approx(scores.intrusion_chance, abs=0.06)
-
-
-@every_task
-def test_a_copier_of_the_last_decoy_has_no_retention_and_only_intrusions(name: str) -> None:
-    task, sample = drawn(name)
-    predictions = with_mentions(task, sample, lambda i, j: last_decoy(task, sample, i, j))
-    # At 512 tokens nearly every rule has a decoy to mistake it for, but soon after the pairs.
-    copied = sample.supervised & (predictions != -1)
-    assert copied.sum() > 0.7 * sample.supervised.sum()
-    scores = score_samples([(sample._replace(supervised=copied), predictions, None)])
-    assert scores.intrusion_rate == 1
-    corrected = scores.corrected["retention"]
-    assert corrected is not None
-    if task.name == "override":
-        # Worse than chance: decoys are prohibitions less often than rules are.
-        assert corrected < -0.3
-    else:
-        assert abs(corrected) < 0.04
-    assert scores.intrusion_chance is not None
-    assert 0.1 < scores.intrusion_chance < 1
 
 
 @every_task

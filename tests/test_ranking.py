@@ -98,13 +98,6 @@ def test_attention_of_another_protocol_is_no_baseline() -> None:
     assert ranking(both).baseline == "attention, rotary"
 
 
-@pytest.mark.parametrize("unlike", [{"steps": 100}, {"context": 128}])
-def test_a_strong_attention_that_was_trained_otherwise_allows_no_win(unlike: Values) -> None:
-    records = [*attention(0.1, CONVOLVED, **unlike), *attention(0.05, ROTARY), *own(0.8)]
-    assert "above attention, rotary" in said(records)
-    assert "no attention with a convolution was trained alike" in said(records)
-
-
 def test_several_task_settings_are_ranked_by_their_mean_seed_by_seed() -> None:
     records = []
     for task, rotary, mine in (("apply", 0.2, 0.9), ("recite", 0.4, 0.3)):
@@ -177,14 +170,6 @@ def test_attention_with_a_diverged_seed_is_no_baseline_beside_another_and_allows
     assert ranking([*lost, *own(0.8)]).baseline == "attention, rotary, convolution"
 
 
-def test_the_users_own_is_compared_at_its_own_training_length() -> None:
-    records = [*attention(0.5, ROTARY), *own(0.9), *attention(0.99, ROTARY, context=128)]
-    found = ranking(records)
-    assert [one.context for one in found.settings] == [64]
-    assert own_rows(found)[0].difference is not None
-    assert own_rows(found)[0].difference.mean == pytest.approx(0.403)
-
-
 def test_nothing_is_compared_where_nothing_was_tested() -> None:
     assert ranked(groups_of([record(status="failed")])) is None
     assert "1 run: 0 ended, 0 diverged, 1 failed" in said([record(status="failed")])
@@ -210,19 +195,3 @@ def test_committed_attention_of_the_same_protocol_stands_beside_a_users_runs(
     assert {row.spec.task for row in rivals([one])} == {"apply"}
     assert rivals([asked(one, steps=1)]) == []
     assert rivals([one, *rivals([one])]) == []
-
-
-def test_tests_of_other_sizes_are_said_to_stand_side_by_side() -> None:
-    def tested(mixer: str, examples: int) -> Values:
-        made = record(mixer)
-        for row in made["evaluations"]:
-            row["n"] = examples if row["context"] == 256 else 1000
-        return made
-
-    def said(*records: Values) -> list[str]:
-        return [one for one in read_runs(records)[1] if "side by side" in one]
-
-    assert said(tested("delta", 64), tested("attention", 256)) == [
-        "recite at 256 tokens: tests of 64 and 256 examples stand side by side"
-    ]
-    assert said(tested("delta", 64), tested("attention", 64)) == []

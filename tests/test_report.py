@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import math
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from report_records import HOSTILE, Values, groups_of, read_runs, record, typed
 
-from rulekeep.analysis.merging import joined, merged, trained_apart
+from rulekeep.analysis.merging import joined, merged
 from rulekeep.reporting.tables import csv_lines
 from rulekeep.reporting.write import write_report
 
@@ -144,14 +143,6 @@ def test_a_hostile_name_stays_text_everywhere(tmp_path: Path) -> None:
             assert one == other, line
 
 
-ODD: list[Values] = [
-    {**record(), "history": [{"step": math.nan, "val_loss": math.inf}], "costs": None},
-    {**record(), "evaluations": [{"split": "test", "context": 64, "val_loss": math.inf}]},
-    {**record(), "costs": {"train_seconds": -1, "decode_ms_per_token": {"64": 0}}},
-    {**record(), "environment": {"cpu": {"a": 1}, "": None}},
-]
-
-
 def test_a_diverged_seed_has_failed_at_nothing_that_it_was_not_to_be_tested_at() -> None:
     records = [record("delta", seed, {64: 0.9}) for seed in (1, 2, 3)]
     records += [record("delta", 4, {64: 0.9}, status="diverged")]
@@ -187,15 +178,6 @@ def test_seeds_of_two_versions_are_told_apart_by_the_version_that_differs() -> N
     }  # fmt: skip
 
 
-def test_a_copy_that_failed_takes_no_result_away() -> None:
-    done = record(retention={64: 0.9})
-    failed = {**done, "status": "killed", "evaluations": []}
-    for records, shown in (([done, failed], "the finished one"), ([failed, done], "the last")):
-        read = read_runs(records)
-        assert [run.record.status for run in read[0]] == ["done"]
-        assert f"more than one record, {shown} is shown" in read[1][0]
-
-
 def test_of_two_tests_at_a_length_that_of_more_examples_is_shown() -> None:
     few, many = record(retention={64: 0.5}), record(retention={64: 0.9})
     for one, n in ((few, 10), (many, 1000)):
@@ -213,19 +195,6 @@ def test_of_two_tests_at_a_length_that_of_more_examples_is_shown() -> None:
     few["history"], many["history"] = [{}], [{}]
     one, other = typed([few, many])
     assert joined(one, other).evaluations == (one.evaluations[0], other.evaluations[1])
-
-
-def test_one_training_that_came_out_otherwise_is_said_once() -> None:
-    one, again, other = (record(seed=seed, retention={64: 0.9}) for seed in (1, 1, 2))
-    again["history"] = [{**look, "train_seconds": 0.5} for look in one["history"]]
-    assert trained_apart(typed([one, again, other])) == []
-    again["history"][-1]["train_loss"] += 1e-7
-    again["id"] = "again"
-    (said,) = trained_apart(typed([one, again, other]))
-    assert said.startswith(f"runs {one['id']} and again: one training that came out otherwise")
-    assert len(merged(typed([one, again, other]))) == 2
-    (said,) = trained_apart(typed([one, again, {**again, "id": "third"}]))
-    assert said.startswith(f"runs {one['id']} and again (2 such pairs): one training")
 
 
 @pytest.mark.parametrize(

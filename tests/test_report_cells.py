@@ -81,21 +81,6 @@ def test_the_first_table_has_what_each_variant_keeps_and_costs() -> None:
     assert texts(ranking_table(worse), "against attention")[1][0].startswith("-0.100")
 
 
-def test_task_settings_have_columns_and_what_was_run_on_few_has_no_place() -> None:
-    records = [
-        record(mixer, 1, {64: kept}, task=task)
-        for mixer, task, kept in (
-            ("attention", "apply", 0.2), ("attention", "recite", 0.4), ("delta", "apply", 0.5),
-            ("delta", "recite", 0.7), ("gru", "recite", 0.9),
-        )
-    ]  # fmt: skip
-    assert texts(ranking_table(records), "variant", "#", "apply", "recite") == [
-        ("delta", "1", "0.500", "0.700"), ("attention", "2", "0.200", "0.400"),
-        ("gru", "–", "–", "0.900"),
-    ]  # fmt: skip
-    assert texts(ranking_table(records), "retention")[2] == ("0.900 (1 of 2 settings)",)
-
-
 def test_scores_have_a_line_for_each_length_in_order() -> None:
     table = tables.scores(groups_of(TWO))
     shown = texts(
@@ -134,45 +119,6 @@ def test_costs_are_in_their_units_at_the_longest_length_tested() -> None:
         "state (bytes)": "3,072", "decode (ms/token)": "1.000", "seeds": "2 few",
     }  # fmt: skip
     assert (attention["peak (MiB)"].value, attention["steps to solve"].value) == (3, math.inf)
-
-
-def test_the_grid_of_rates_has_what_validation_said_of_each() -> None:
-    records = []
-    for seed in (1, 2):
-        for rate, kept, loss in ((0.001, 0.5, 3.0), (0.003, 0.9, 1.0), (0.01, 0.7, 2.0)):
-            made = record("delta", seed, {64: 0.1}, rate=rate, dev_loss=loss + seed / 10)
-            made["evaluations"][0] |= {"retention": kept + seed / 100, "exact": kept / 2, "n": 64}
-            records.append(made)
-    records[-1] |= {"status": "diverged", "evaluations": []}
-    records.append(record("delta", 3, {64: 0.1}, rate=0.003))
-    columns = ("rate", "retention", "exact", "loss (nats a token)", "seeds compared", "runs")
-    table = tables.learning_rates(groups_of(records[:-1]))
-    assert texts(table, *columns) == [
-        ("0.001", "0.515", "0.250", "3.150", "2 few", "2"),
-        ("0.003", "0.915", "0.450", "1.150", "2 few", "2"),
-        ("0.01", "–", "–", "1 of 2 diverged", "2 few", "2"),
-    ]
-    assert texts(table, "choice") == [("",), ("chosen",), ("",)]
-    # One seed more at one rate: it alone is shown to have been chosen.
-    choices = texts(tables.learning_rates(groups_of(records)), "runs", "choice")
-    assert [row[0] for row in choices] == ["2", "3", "2"]
-
-
-def test_runs_without_a_result_are_listed_by_how_they_ended() -> None:
-    records = [
-        record("delta", 1, status="timeout", reason="no end within 9 s"), record("delta", 2),
-        record("gru", 3, status="failed", rate=0.01), record("gru", 4, status="diverged"),
-    ]  # fmt: skip
-    table = tables.failures(read_runs(records)[0])
-    assert texts(table, "status", "variant", "seed", "rate", "reason") == [
-        ("diverged", "gru", "4", "0.003", "no reason recorded"),
-        ("failed", "gru", "3", "0.01", "no reason recorded"),
-        ("timeout", "delta", "1", "0.003", "no end within 9 s"),
-    ]
-    every = tables.every_run(read_runs(records)[0])
-    assert texts(every, "variant", "seed", "status", "retention", "training (s)")[:2] == [
-        ("delta", "1", "timeout", "–", "10.0"), ("delta", "2", "done", "0.900", "10.0")
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -253,27 +199,6 @@ def test_the_first_sentences_have_the_numbers_of_the_best_and_of_all_runs() -> N
     assert numbers_of(odd)[2][:4] == ["3", "3", "1", "0"]
 
 
-def test_of_five_seeds_or_more_the_whole_interval_decides_what_is_said() -> None:
-    def verdict(*differences: float) -> str:
-        records = [
-            record(mixer, seed, {64: 0.5 + more}, mixer_options=options)
-            for seed, gap in enumerate(differences, 1)
-            for mixer, options, more in (
-                ("attention", {"positions": "rotary", "conv_size": 4}, 0.0), ("delta", {}, gap)
-            )
-        ]  # fmt: skip
-        runs = read_runs(records)[0]
-        made = grouped(runs)
-        return sentences(runs, made, ranked(made))[1]
-
-    assert "gains on" in verdict(0.1, 0.11, 0.12, 0.1, 0.11)
-    assert "below" in verdict(-0.1, -0.11, -0.12, -0.1, -0.11)
-    assert "cannot be told" in verdict(0.1, -0.1, 0.3, 0.05, -0.12)
-    assert re.search(r"lead of 0\.110\b.* on 4 seeds", verdict(0.1, 0.11, 0.12, 0.11))
-    assert "behind" in verdict(-0.1, -0.1)
-    assert "as much as" in verdict(0.0004, -0.0004)
-
-
 def test_what_is_drawn_is_the_mean_over_the_seeds_that_reached_a_step() -> None:
     histories = [
         [{"step": 10, "val_loss": 2.0}, {"step": 20, "val_loss": 1.0}],
@@ -287,3 +212,13 @@ def test_what_is_drawn_is_the_mean_over_the_seeds_that_reached_a_step() -> None:
     summary = Summary(0.5, 0.1, 0.4, 0.6, 5, 1)
     assert Point.of(64, summary) == (64, 0.5, 0.4, 0.6, 5)
     assert [Point(1, 1, seeds=seeds).few for seeds in (None, 4, 5)] == [False, True, False]
+
+
+def test_scores_are_corrected_by_the_chance_of_their_own_evaluation() -> None:
+    records = [record(seed=1, retention={64: 0.9}), record(seed=2, retention={64: 0.7})]
+    records[1]["evaluations"][1]["chance"]["retention"] = 0.5
+    (row,) = by_column(tables.corrected(groups_of(records)))
+    # (0.9 - 0.04) / 0.96 and (0.7 - 0.5) / 0.5.
+    assert row["retention"].text == f"{(0.86 / 0.96 + 0.4) / 2:.3f} (0.040)"
+    # Of scores without a chance level nothing is said.
+    assert [row[key].text for key in ("rule", "all rules", "seeds")] == ["–", "–", "2 few"]

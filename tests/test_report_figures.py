@@ -10,7 +10,6 @@ from rulekeep.analysis.charts import GREY, Chart, Panel, Point, Series, Style, p
 from rulekeep.analysis.panels import figure
 from rulekeep.analysis.ranking import compared_at, ranked
 from rulekeep.reporting.figures import charts
-from rulekeep.reporting.tables import drawn
 from rulekeep.reporting.write import write_report
 
 KEYS = ["retention", "settings", "variants", "state", "seconds", "training", "costs"]
@@ -83,24 +82,6 @@ def test_retention_is_drawn_with_its_mean_interval_seeds_and_chance() -> None:
     ]  # fmt: skip
     assert panel.chance == [(64, 0.04), (256, 0.04)]
     assert panel.x_ticks == [64, 256]
-
-
-def test_each_task_setting_has_a_panel_and_the_first_figure_their_mean() -> None:
-    records = [
-        record(mixer, seed, {64: kept, 256: kept / 2}, task=task)
-        for mixer, task, kept in (
-            ("attention", "apply", 0.2), ("attention", "recite", 0.6), ("slots", "recite", 0.9),
-            ("slots", "apply", 0.8),
-        )
-        for seed in (1, 2)
-    ]  # fmt: skip
-    apply, recite = lines(records, "settings")
-    assert [p.y for p in apply["attention"].points] == [0.2, 0.1]
-    assert [p.y for p in recite["slots"].points] == [0.9, 0.45]
-    (mean,) = lines(records, "retention")
-    # With chance 0.04 taken out: (0.4 - 0.04) / 0.96 and (0.2 - 0.04) / 0.96.
-    assert [p.y for p in mean["attention"].points] == pytest.approx([0.375, 0.16 / 0.96])
-    assert [p.y for p in mean["slots"].points] == pytest.approx([0.81 / 0.96, 0.385 / 0.96])
 
 
 def test_the_first_figure_has_at_most_eight_lines_and_small_panels_the_rest() -> None:
@@ -213,19 +194,6 @@ def test_a_picture_has_every_point_interval_seed_and_level_where_it_is() -> None
     (bars,) = (one for one in axes.collections if len(one.get_segments()) == 2)
     spans = [[float(end) for end in segment[:, 1]] for segment in bars.get_segments()]
     assert spans == [pytest.approx([0.7, 0.85]), pytest.approx([0.1, 0.6])]
-
-
-def test_a_figures_table_has_every_value_that_it_draws() -> None:
-    for chart in made(two("article")).values():
-        points = sum(len(one.points) for panel in chart.panels for one in panel.series)
-        table = drawn(chart)
-        assert len(table.rows) == points
-        assert all(len(row) == len(table.header) for row in table.rows)
-    table = drawn(made(two())["seconds"])
-    row = dict(zip(table.header, table.rows[-1], strict=True))
-    assert row["variant"].text == "slots"
-    assert (row["training (s)"].value, row["seeds"].text) == (21.5, "2 few")
-    assert row["retention"].value == pytest.approx(0.18)
 
 
 @pytest.mark.slow

@@ -89,14 +89,6 @@ def test_a_certificate_of_a_file_that_has_changed_since_certifies_nothing(
     assert rows(runs, [made, anew])[0][2] == "passes"
 
 
-def test_of_several_one_that_fails_is_shown_then_the_one_of_more_examples() -> None:
-    several = [proof(examples=100), proof(passed=False, examples=50), proof(examples=9000)]
-    assert rows([record()], several)[0][2] == "FAILS"
-    assert rows([record()], several[::2])[0][6] == "9,000"
-    table, _, _ = certificates(read_runs([record()])[0], several, "")
-    assert table.meaning.startswith("0 of 2 tasks and contexts are certified")
-
-
 def test_the_committed_certificates_are_found_and_the_articles_fails() -> None:
     proofs = packed_values(RESULTS, [])
     records = [
@@ -139,16 +131,6 @@ def runs(folder: Path, records: list[Values]) -> None:
         write_record(path / "record.json", {**one, "id": path.name})
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_nothing_that_a_record_names_is_imported(run, tmp_path: Path) -> None:
-    (tmp_path / "evil.py").write_text("open('ran', 'w')\nclass Task: ...\n")
-    runs(tmp_path / "runs", [record("evil.py:Task", task="evil.py:Task"), record(task="evil")])
-    assert run("report", "runs")[0] == 0
-    assert not (tmp_path / "ran").exists()
-    page = (tmp_path / "runs" / "report" / "report.html").read_text()
-    assert "rulekeep certify evil.py:Task --context 64,256 --out runs" in page
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_certify_into_the_folder_of_runs_is_all_it_takes(
@@ -176,34 +158,3 @@ def none_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave reports the certificates of their folders alone."""
     (tmp_path / "ships").mkdir()
     monkeypatch.setattr(reported, "CERTIFICATES", tmp_path / "ships")
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_each_folder_of_a_report_has_runs_or_is_said_to_have_none(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    none_ships(tmp_path, monkeypatch)
-    runs(tmp_path / "runs", [record()])
-    (own,) = (tmp_path / "runs").iterdir()
-    (tmp_path / "wrong").mkdir()
-    for folders, said in (
-        (("runs", "wrong"), "wrong: no run was planned in it"),
-        (("runs", f"runs/{own.name}"), f"runs/{own.name}: is the folder of one run"),
-        ((f"runs/{own.name}", "runs"), f"runs/{own.name}: is the folder of one run"),
-    ):
-        code, output, errors = run("report", *folders)
-        assert (code, output) == (2, b"")
-        assert errors.startswith(f"rulekeep: {said}")
-    # One whose certificate is broken has something to be said of.
-    (tmp_path / "torn").mkdir()
-    (tmp_path / "torn" / "a.json").write_text("{")
-    code, _, errors = run("report", "runs", "torn")
-    assert (code, errors.count("\n")) == (1, 1)
-    assert errors.startswith("a.json: not readable")
-    assert errors.endswith("; left out\n")
-    assert "a.json: not readable" in (tmp_path / "runs" / "report" / "report.md").read_text()
-    # One with certificates alone has something to show.
-    write_record(tmp_path / "wrong" / "a.json", proof())
-    assert run("report", "runs", "wrong")[0] == 0
-    text = (tmp_path / "runs" / "report" / "report.md").read_text()
-    assert "1 of 2 tasks and contexts are certified" in text

@@ -14,17 +14,12 @@ from matplotlib.figure import Figure
 from report_records import Values, record, typed
 
 from rulekeep import study as studies
-from rulekeep.analysis.best import steps_text
-from rulekeep.analysis.plots import strip
 from rulekeep.analysis.rows import (
     Rows,
     Span,
     TaskSetting,
     Variant,
     by_length,
-    floored,
-    mean,
-    more,
     with_lowest,
 )
 from rulekeep.analysis.summary import summarise, summarise_scores
@@ -164,13 +159,6 @@ def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
 
 
-def test_a_users_file_is_a_study_beside_its_results(run: Callable, tmp_path: Path) -> None:
-    file = write(tmp_path)
-    file.rename(tmp_path / "tiny.py")
-    assert run("study", "tiny.py", "build")[0] == 0
-    assert "0.625" in (tmp_path / "README.md").read_text()
-
-
 def test_a_study_makes_what_its_records_lack(run: Callable, tmp_path: Path) -> None:
     write(tmp_path)
     code, output, _ = run("study", "tiny", "run", "--workers", "1")
@@ -270,13 +258,6 @@ def test_a_study_plans_every_run_that_its_folder_has(
     assert {record.id for record in records} <= {identity(spec) for spec in planned}
 
 
-def test_a_cell_is_at_the_rate_that_the_validation_set_chose() -> None:
-    better = [made_up("gru", seed, 1.0, rate=0.01, dev_loss=0.5) for seed in (1, 2)]
-    assert rows(*better, *RECORDS[:2]).known("ours", EARLY, "retention", 256).mean == 1.0
-    worse = [made_up("gru", seed, 1.0, rate=0.01, dev_loss=2.0) for seed in (1, 2)]
-    assert rows(*worse, *RECORDS[:2]).known("ours", EARLY, "retention", 256).mean == 0.625
-
-
 @pytest.mark.parametrize(
     ("other", "said"),
     [
@@ -301,22 +282,6 @@ def test_results_of_two_versions_or_of_two_trainings_are_no_seeds_of_one_cell(
     assert rows(*old, new, ours=chosen).known("ours", EARLY, "retention", 256).mean == 0.5
 
 
-def test_a_value_of_a_claim_is_of_its_row_and_names_what_is_not_run() -> None:
-    both = {"ours": Variant("gru", "ours"), "theirs": Variant("slots", "theirs")}
-    found = rows(*RECORDS[:3], made_up("slots", 2, 0.25), **both)
-    assert mean("ours", EARLY, "retention", 256)(found) == 0.625
-    asked = ("ours", "theirs", EARLY, "retention", 256)
-    assert more(*asked)(found) == found.more(*asked)
-    assert found.known("ours", EARLY, "retention", 256).each_seed == "0.500, 0.750"
-    assert steps_text(found.group("ours", EARLY), "retention") == "never"
-    lacking = rows(*RECORDS[:3], **both)
-    assert strip(lacking.cell("theirs", EARLY), [256]) == "not run"
-    with pytest.raises(ValueError, match="theirs, recite, early: not run"):
-        lacking.group("theirs", EARLY)
-    with pytest.raises(ValueError, match="retention at 256: not run"):
-        mean("theirs", EARLY, "retention", 256)(lacking)
-
-
 @pytest.mark.parametrize("diverged", [1, 2])
 def test_a_diverged_seed_leaves_no_lowest_and_no_span_whichever_it_is(diverged: int) -> None:
     kept = {1: 0.5, 2: 0.75}
@@ -329,24 +294,6 @@ def test_a_diverged_seed_leaves_no_lowest_and_no_span_whichever_it_is(diverged: 
     assert with_lowest(found.seeds.values()) == "nan (lowest nan)"
     # No claim states it, though it sets no bound.
     assert Claim(len).failure(span, rows()) is not None
-
-
-def test_a_variant_may_take_some_of_its_records_alone() -> None:
-    fast = Variant("gru", "fast", lambda one: one.spec.learning_rate == 0.01)
-    grid = [made_up("gru", seed, 1.0, rate=0.01) for seed in (1, 2)]
-    found = rows(*grid, *RECORDS[:2], ours=Variant("gru", "ours"), fast=fast)
-    assert found.known("fast", EARLY, "retention", 256).mean == 1.0
-
-
-def test_another_training_length_or_seed_is_not_of_the_study_unless_asked_for() -> None:
-    longer = made_up("gru", 1, 1.0, context=256)
-    found = rows(longer, made_up("gru", 3, 1.0), *RECORDS[:2])
-    for of, seeds in (
-        (found, {1: 0.5, 2: 0.75}),
-        (found.at(seeds=(3,)), {3: 1.0}),
-        (found.at(context=256, seeds=(1,)), {1: 1.0}),
-    ):
-        assert of.known("ours", EARLY, "retention", 256).seeds == seeds
 
 
 @pytest.mark.parametrize("name", [*MIXERS])
@@ -418,15 +365,6 @@ def test_a_study_reads_a_mixers_defaults_beside_its_results_from_any_folder(
 CLEAR, FAINT, NONE = [0.5, 0.6, 0.55], [0.2, 0.21, 0.35], [0.5, -0.4, 0.1]
 
 
-def test_a_difference_that_is_shown_the_other_way_is_not_shown_as_more() -> None:
-    behind = Family(lambda _: {"clear": -summarise(CLEAR)})
-    claim = behind.shown("clear", 2)
-    assert claim.failure(claim.value(rows()), rows()) is not None
-    claim = behind.shown("clear", 2, reverse=True)
-    assert claim.failure(claim.value(rows()), rows()) is None
-    assert claim.text(claim.value(rows())) == summarise(CLEAR).text(2)
-
-
 def test_every_comparison_of_a_study_is_in_its_table_and_one_seed_is_no_test() -> None:
     family = Family(
         lambda _: {
@@ -442,22 +380,3 @@ def test_every_comparison_of_a_study_is_in_its_table_and_one_seed_is_no_test() -
         # The others' difference is not that of a variant with a seed that diverged.
         ("lost", "1.000", "1.000", "not shown"),
     ]
-
-
-def test_what_one_variant_has_more_than_another_is_paired_by_seed() -> None:
-    both = {"ours": Variant("gru", "ours"), "theirs": Variant("slots", "theirs")}
-    found = rows(*RECORDS[:3], made_up("slots", 2, 0.25), **both)
-    assert found.more("ours", "theirs", EARLY, "retention", 256) == summarise([0.25, 0.5])
-    with pytest.raises(ValueError, match="ours, recite, early, retention at 512: not run"):
-        found.more("ours", "theirs", EARLY, "retention", 512)
-
-
-def test_so_much_or_more_is_rounded_down() -> None:
-    assert (floored(0.9799), floored(0.979, 2)) == (0.979, 0.97)
-
-
-def test_a_mean_is_of_no_cell_with_a_diverged_seed() -> None:
-    diverged = made_up("gru", 2, 0.75, status="diverged", reason="its loss was nan at step 1")
-    row = rows(RECORDS[0], diverged).known("ours", EARLY, "retention", 256)
-    assert math.isnan(row.mean)
-    assert row.summary.diverged == 1
