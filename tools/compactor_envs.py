@@ -5,12 +5,11 @@
 Each has the packages of requirements.toml there, and rulekeep from this checkout without torch,
 which compaction does not need. From this folder it runs what the file of its name adapts:
 
-    DIR/langchain/bin/python -m rulekeep compact studies/compactors/langchain.py:summarization
+    DIR/langchain/bin/rulekeep compact studies/compactors/langchain.py:summarization
 
 cutctx needs Python 3.12. Nothing is asked of the network after that.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -27,12 +26,13 @@ def make(name: str, folder: Path, required: list[str], day: str) -> None:
     venv.create(home, with_pip=True, clear=True)
     python = home / "bin" / "python"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ours = [one for one in project["dependencies"] if re.match(r"[\w-]+", one)[0] != "torch"]
+    ours = [line for line in project["dependencies"] if re.match(r"[\w-]+", line)[0] != "torch"]
     # The pip that comes with Python knows no day.
-    for what in (["--upgrade", "pip"], [f"--uploaded-prior-to={day}", *required, *ours]):
+    newest, named = ["--upgrade", "pip"], [f"--uploaded-prior-to={day}", *required, *ours]
+    for what in (newest, named, ["--no-deps", "--editable", str(ROOT)]):
         subprocess.run([python, "-m", "pip", "install", "--quiet", *what], check=True)
     (packages,) = home.glob("lib/python*/site-packages")
-    (packages / "rulekeep.pth").write_text(f"{ROOT / 'src'}{os.linesep}{ROOT}{os.linesep}")
+    (packages / "studies.pth").write_text(f"{ROOT}\n")
 
 
 def main(words: list[str]) -> int:

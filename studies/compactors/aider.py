@@ -1,10 +1,14 @@
 """aider's summary of a chat, and LiteLLM's trimming, which is installed with it."""
 
+import os
 from typing import Any
 
 from studies.compactors.shared import Count, Messages, Model, apart
 
 from rulekeep.compaction.messages import tokens_of
+
+# Else LiteLLM asks the network for prices as it is imported.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 
 def chat_summary(messages: Messages, budget: int, count: Count, model: Model) -> Messages:

@@ -36,4 +36,4 @@ def characters(messages: Messages, budget: int, count: Count) -> int:
 def calls_of(message: Message) -> list[tuple[str, str, str]]:
     """Id, name and arguments (JSON) of each call of a tool."""
     calls = message.get("tool_calls") or ()
-    return [(one["id"], one["function"]["name"], one["function"]["arguments"]) for one in calls]
+    return [(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in calls]
