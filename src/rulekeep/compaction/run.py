@@ -32,6 +32,7 @@ from rulekeep.compaction.history import History, made
 from rulekeep.compaction.messages import (
     CompactionError,
     Message,
+    text_of,
     tokens_of,
     transcript,
     unpaired,
@@ -123,7 +124,7 @@ def shortened(resolved: ResolvedCompaction, number: int) -> tuple[list[Kept], li
     model, state = _model(resolved, history), dict[str, Any]()
     messages, budget = history.messages, int(spec.budget * tokens_of(history.messages, count))
     standings, reached = list[list[Standing]](), list[list[bool]]()
-    rounds, failure, seen = list[Round](), "", ""
+    rounds, failure, seen = list[Round](), "", dict[str, str]()
     for at in range(spec.rounds):
         given, began = copy.deepcopy(messages), time.perf_counter()
         left = list[Message]()
@@ -147,7 +148,7 @@ def shortened(resolved: ResolvedCompaction, number: int) -> tuple[list[Kept], li
         )
         prompts = model.prompts[read:] if model else []
         reached.append([_stands(rule.texts, prompts) for rule in history.rules])
-        seen += transcript(messages)
+        seen |= {text_of(message): transcript([message]) for message in messages}
         own = own_sentences(seen, left)
         rounds.append(
             Round(

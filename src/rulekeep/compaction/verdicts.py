@@ -9,7 +9,7 @@ others are attributed where their sentence says whose they are. No model, no tor
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -259,16 +259,20 @@ def _plain(text: str) -> str:
     return " ".join(re.findall(r"[\w@#%/.-]*\w", text.casefold()))
 
 
-def own_sentences(seen: str, messages: Iterable[Message]) -> list[str]:
-    """What a compactor has left in words of its own: sentences that stood nowhere before."""
-    return [
+def own_sentences(seen: Mapping[str, str], messages: Iterable[Message]) -> list[str]:
+    """What a compactor has left in its own words: sentences that stood in no message before.
+
+    `seen` has what messages said, and how transcripts write them.
+    """
+    others = [text for message in messages if (text := text_of(message)) not in seen]
+    whole = "\n".join(seen.values()) if others else ""
+    parts = [
         part.strip()
-        for message in messages
-        if (whole := text_of(message)) not in seen
-        for line in _LINES.split(whole)
+        for text in others
+        for line in _LINES.split(text)
         for part in _SENTENCES.split(line)
-        if part.strip() not in seen
     ]
+    return [part for part in parts if part not in whole]
 
 
 def given_rule(sentences: Iterable[str]) -> str:
@@ -285,5 +289,7 @@ def given_rule(sentences: Iterable[str]) -> str:
 
 def facts_kept(facts: Sequence[Fact], messages: Sequence[Message]) -> int:
     """How many facts of the task have their value left."""
-    whole = "\n".join(map(text_of, messages))
-    return sum(fact.value in whole and is_stored(whole, fact.value) for fact in facts)
+    texts = [text_of(message) for message in messages]
+    return sum(
+        any(fact.value in text and is_stored(text, fact.value) for text in texts) for fact in facts
+    )
