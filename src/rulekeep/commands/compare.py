@@ -1,18 +1,24 @@
-"""`rulekeep compare`: two folders, or two compressions, of rules in words, prompt by prompt."""
+"""`rulekeep compare`: two folders, or two compressions, of rules in words, prompt by prompt.
+
+Folders of `rulekeep compact` too, history by history.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from rulekeep.analysis.summary import p_text
 from rulekeep.commands.options import Texts
 from rulekeep.commands.printed import print_tables
+from rulekeep.compaction.figures import compare as compare_kept
+from rulekeep.compaction.figures import is_compaction, place_of
 from rulekeep.console import EXIT_FAILED, say
 from rulekeep.language import comparing
 from rulekeep.language.cells import Place, grouped
 from rulekeep.language.comparing import Comparison, worse
-from rulekeep.records.record import Choice
+from rulekeep.records import Record
+from rulekeep.records.record import Choice, Kept
 from rulekeep.records.store import results
 from rulekeep.reporting.language import USUAL, without_usual
 from rulekeep.reporting.tables import Cell, Table, number_cell
@@ -24,21 +30,22 @@ _COLUMNS = {
     "mentions": "mentions", "distance": "distance", "placement": "rules at", "control": "control",
     "rules": "rules", "seed": "seed",
 }  # fmt: skip
+_COMPACTED = {"budget": "budget", "style": "histories of", "tokens": "tokens", "seed": "seed"}
 # What the cells of one folder must agree in.
 _OF_A_SIDE = ("model", "families", "chat")
 _MOST_FAMILIES = 5
 # By what was asked for, then by compression.
-Cells: TypeAlias = Mapping[tuple[str, ...], Mapping[str, Sequence[Choice]]]
+Cells: TypeAlias = Mapping[tuple[str, ...], Mapping[str, Sequence[Any]]]
 
 
 def compare(
     first: Path, second: Path | None = None, /, *, compress: Texts = (), fail_if_worse: bool = False
 ) -> int:
-    """Compare what two runs of `rulekeep language` keep: two prompts, models or compressions.
+    """Compare what two runs of `rulekeep language` or `rulekeep compact` keep.
 
-    Cells that were asked for alike are compared, rule by rule in the same prompts. Shown are the
-    difference with its interval, prompts whose every rule is followed (McNemar's exact test), and
-    the families that lose most.
+    Cells that were asked for alike are compared, rule by rule in the same prompts or histories.
+    Shown are the difference with its interval, prompts whose every rule is kept (McNemar's exact
+    test), and the families that lose most.
 
     Parameters
     ----------
@@ -47,8 +54,9 @@ def compare(
     second
         Another one; the same if left out.
     compress
-        A compression to compare, or two between commas: that of the first folder, and that of the
-        second. Each that both have if left out.
+        A compression or compactor to compare, or two between commas: that of the first folder, and
+        that of the second. With a guard or model it is keep_last+system, or summary+copying. Each
+        that both have if left out.
     fail_if_worse
         Exit code 1 where the second keeps fewer rules, shown after Holm over all comparisons.
     """
@@ -56,27 +64,45 @@ def compare(
         raise UsageError(f"--compress {','.join(compress)}: name one, or two")
     if second is None and len(compress) < 2:
         raise UsageError("give another folder, or two compressions, as in --compress none,h2o@0.25")
-    made = dict(_comparisons(_cells(first), _cells(second or first), compress))
+    records = [results(folder) if folder.is_dir() else [] for folder in (first, second or first)]
+    compacted = [*map(_compacted, records)]
+    columns, judge = (_COMPACTED, compare_kept) if any(compacted) else (_COLUMNS, comparing.compare)
+    cells = compacted if any(compacted) else [*map(_cells, (first, second or first), records)]
+    made = dict(_comparisons(cells[0], cells[1], compress, judge))
     if not made:
         raise UsageError(
-            f"{first} and {second or first}: no cell of both has the same prompts; give both the "
-            "same --distances, --prompts, --seed and families"
+            f"{first} and {second or first}: no cell of both has the same rules in the same texts; "
+            "give both the same options but what is compared"
         )
-    print_tables(_tables(made))
+    print_tables(_tables(made, (*columns.values(), "compared")))
     lost = worse([*made.values()])
     if lost:
         say(f"{len(lost)} of {len(made)} comparisons show that the second keeps fewer rules")
     return EXIT_FAILED if lost and fail_if_worse else 0
 
 
-def _cells(folder: Path) -> Cells:
+def _compacted(records: Sequence[Record]) -> Cells:
+    """The rules of each compactor, with model and guard, in each cell; of several the most."""
+    cells = defaultdict[tuple[str, ...], dict[str, Sequence[Kept]]](dict)
+    for record in filter(is_compaction, records):
+        place = place_of(record)
+        if place.control == "none":
+            of = {**vars(record.spec), **place._asdict()}
+            cell = cells[tuple(str(of[key]) for key in _COMPACTED)]
+            guard = "" if place.guard == "none" else place.guard
+            side = "+".join(filter(None, (place.compactor, place.model, guard)))
+            cell[side] = max(record.rules, cell.get(side, ()), key=len)
+    return cells
+
+
+def _cells(folder: Path, records: Sequence[Record]) -> Cells:
     """The rows of each compression of each cell; of several those with most prompts.
 
     Raises:
         UsageError: there is none, or two of one cell are of different models or families.
     """
     cells, places = defaultdict[tuple[str, ...], dict[str, list[Choice]]](dict), dict[Any, Place]()
-    for place, record in grouped(results(folder) if folder.is_dir() else []).items():
+    for place, record in grouped(records).items():
         cell = tuple(str(getattr(place, key)) for key in _COLUMNS)
         other = places.setdefault(cell, place)
         if any(getattr(other, key) != getattr(place, key) for key in _OF_A_SIDE):
@@ -90,19 +116,21 @@ def _cells(folder: Path) -> Cells:
             if len(rows) > len(cells[cell].get(name, ())):
                 cells[cell][name] = rows
     if not cells:
-        raise UsageError(f"{folder}: has no run of rulekeep language; give its --out")
+        raise UsageError(f"{folder}: has no run of rulekeep language or compact; give its --out")
     return cells
 
 
 def _comparisons(
-    first: Cells, second: Cells, compress: Sequence[str]
+    first: Cells, second: Cells, compress: Sequence[str], judge: Callable[..., Comparison | None]
 ) -> Iterator[tuple[tuple[str, ...], Comparison]]:
     for cell, mine in first.items():
         other = second.get(cell, {})
         pairs = [(compress[0], compress[-1])] if compress else [(name, name) for name in mine]
+        if not compress and len(mine) == len(other) == 1:
+            pairs = [*zip(mine, other, strict=True)]
         for before, after in pairs:
             if before in mine and after in other:
-                compared = comparing.compare(mine[before], other[after])
+                compared = judge(mine[before], other[after])
                 if compared is not None:
                     named = before if before == after else f"{before} → {after}"
                     yield (*cell, named), compared
@@ -112,8 +140,7 @@ def _p_cell(value: float) -> Cell:
     return Cell(p_text(value), value)
 
 
-def _tables(made: Mapping[tuple[str, ...], Comparison]) -> list[Table]:
-    heads = (*_COLUMNS.values(), "compression")
+def _tables(made: Mapping[tuple[str, ...], Comparison], heads: Sequence[str]) -> list[Table]:
     named = [{head: Cell(text) for head, text in zip(heads, cell, strict=True)} for cell in made]
     places = dict(zip(made, without_usual(named, {**USUAL, "mentions": "none"}), strict=True))
     cells = [
@@ -139,10 +166,10 @@ def _tables(made: Mapping[tuple[str, ...], Comparison]) -> list[Table]:
     ]
     return [
         Table.of(
-            "compare", "Rules in words, compared", "Retention of the rules that both state in the "
-            "same prompts, with 95 % intervals of a bootstrap over prompts. p: of the difference, "
-            "by its spread. All rules: prompts whose every rule is followed; McNemar p: exact, of "
-            "those that are so in one alone.", cells,
+            "compare", "Rules in words, compared", "Share kept of the rules that both state in the "
+            "same prompts or histories, with 95 % intervals of a bootstrap over these. p: of the "
+            "difference, by its spread. All rules: prompts whose every rule is kept; McNemar p: "
+            "exact, of those that are so in one alone.", cells,
         ),
         Table.of(
             "families", "By family, the largest losses first",

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from rulekeep.analysis.summary import Interval, exact_share
 from rulekeep.compaction.history import FACTS, HOLDING
 from rulekeep.compaction.verdicts import KEPT
+from rulekeep.language.comparing import Comparison, of_prompts
 from rulekeep.language.intervals import interval, resampled
 from rulekeep.records import Record
 from rulekeep.records.record import Kept, Round, name
@@ -97,9 +98,7 @@ def cells(records: Iterable[Record]) -> dict[Place, Survival]:
 def place_of(record: Record) -> Place:
     """What a record was asked for."""
     rest = record.spec.rest
-    digests = [
-        f"{key} {record.versions[key]}" for key in ("chat", "count") if key in record.versions
-    ]
+    asked = [f"{key} {rest.get(key)}" for key in ("seed", "rounds", "histories", "summary_prompt")]
     return Place(
         compactor=name(rest.get("compactor"), "?"),
         model=name(rest.get("model"), ""),
@@ -108,7 +107,7 @@ def place_of(record: Record) -> Place:
         style="own" if rest.get("chat") else name(rest.get("style"), "?"),
         tokens=record.spec.context,
         control=name(rest.get("control"), "none"),
-        rest=", ".join([f"seed {record.spec.seed}", *digests]),
+        rest=", ".join([*asked, *(f"{key} {value}" for key, value in record.versions.items())]),
     )
 
 
@@ -149,6 +148,30 @@ def survival(rules: Sequence[Kept], every: Iterable[Round]) -> Survival:
         failure=next((one.failure for of in rounds for one in of if one.failure), ""),
         histories=len({row.history for row in rules}),
         rules=len(holding),
+    )
+
+
+def compare(first: Sequence[Kept], second: Sequence[Kept]) -> Comparison | None:
+    """Compares what two cells keep of the same rules in the end; None where they share none."""
+    sides = [
+        {
+            (row.history, row.place, row.family, row.option): float(is_kept(row.verdicts[-1]))
+            for row in rows
+            if row.place in HOLDING
+        }
+        for rows in (first, second)
+    ]
+    keys = sorted(sides[0].keys() & sides[1].keys())
+    if not keys:
+        return None
+    kept = np.array([[side[key] for key in keys] for side in sides])
+    histories = np.array([key[0] for key in keys])
+    alike = [histories == history for history in np.unique(histories)]
+    shares = np.array([[side[among].mean() for among in alike] for side in kept])
+    changes = [(key[2], change) for key, change in zip(keys, kept[1] - kept[0], strict=True)]
+    drawn = resampled(len(alike))
+    return of_prompts(
+        [np.repeat(side[None], len(drawn), 0) for side in shares], shares == 1, drawn, changes
     )
 
 

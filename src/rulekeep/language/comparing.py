@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from rulekeep.analysis.summary import Interval, holm
 from rulekeep.language.calibration import Judged, keys_of, name_of
@@ -48,8 +49,6 @@ class Comparison:
 
 def compare(first: Sequence[Choice], second: Sequence[Choice]) -> Comparison | None:
     """Compares the obeyed rules of two cells; None where no rule is in both."""
-    from scipy.stats import binomtest
-
     sides = [[row for row in rows if row.how == "obeyed"] for rows in (first, second)]
     among = frozenset(map(name_of, sides[0])) & frozenset(map(name_of, sides[1]))
     keys = keys_of([*sides[0], *sides[1]])
@@ -68,16 +67,31 @@ def compare(first: Sequence[Choice], second: Sequence[Choice]) -> Comparison | N
         [one.by_prompt(side, whole=way) for one, side in zip(judged, values, strict=True)]
         for way in (False, True)
     )
-    less = shares[1] - shares[0]
-    difference = interval(less, drawn, least=-1.0)
-    every = [side[0][~np.isnan(side[0])] == 1 for side in whole]
-    only = [int((mine & ~other).sum()) for mine, other in (every, every[::-1])]
-    spread = float(np.nanstd(means_of(less, drawn)[1:]))
-    changes = shares_of(
+    changes = [
         (rule.family, change)
         for rule, change in zip(judged[0].rules, values[1][0] - values[0][0], strict=True)
         if not np.isnan(change)
-    )
+    ]
+    every = [side[0][~np.isnan(side[0])] == 1 for side in whole]
+    return of_prompts(shares, every, drawn, changes)
+
+
+def of_prompts(
+    shares: Sequence[Float[np.ndarray, "draws prompts"]],
+    every: Sequence[Bool[np.ndarray, " prompts"]],
+    drawn: Float[np.ndarray, "draws prompts"],
+    changes: Sequence[tuple[str, float]],
+) -> Comparison:
+    """Compares the share of rules kept in each prompt, and whether it is every one of them.
+
+    `changes` has the family of each rule, and what the second keeps of it less the first.
+    """
+    from scipy.stats import binomtest
+
+    less = shares[1] - shares[0]
+    difference = interval(less, drawn, least=-1.0)
+    only = [int((mine & ~other).sum()) for mine, other in (every, every[::-1])]
+    spread = float(np.nanstd(means_of(less, drawn)[1:]))
     return Comparison(
         first=interval(shares[0], drawn),
         second=interval(shares[1], drawn),
@@ -88,9 +102,9 @@ def compare(first: Sequence[Choice], second: Sequence[Choice]) -> Comparison | N
         only_first=only[0],
         only_second=only[1],
         mcnemar=float(binomtest(only[0], sum(only)).pvalue) if sum(only) else 1.0,
-        by_family=dict(sorted(changes.items(), key=lambda of: (of[1], of[0]))),
+        by_family=dict(sorted(shares_of(changes).items(), key=lambda of: (of[1], of[0]))),
         prompts=len(every[0]),
-        rules=int((~lacking).sum()),
+        rules=len(changes),
     )
 
 
