@@ -25,27 +25,15 @@ TEXTS = {
     "constructor.py": (
         f"{_MODULE}{_PARTS}    def __init__(self, width): raise OSError('two\\nlines')\n"
     ),
-    "needs.py": f"{_MODULE}{_PARTS}    def __init__(self, width, heads): super().__init__()\n",
     "picky.py": (
         f"{_MODULE}{_PARTS}    def __init__(self, width, *, heads: int = 4, need: float):\n"
         "        super().__init__()\n"
     ),
-    "annotated.py": f"{_MODULE}{_PARTS}    def __init__(self, width, *, a: 'Nowhere' = 1): ...\n",
-    "plain_parent.py": "class M: ...\n",
     "at_its_top.py": f"{_SWEEP}SPECS = [RunSpec(setps=3)]\ndef sweep(): return SPECS\n",
     "task_raises.py": f"{_TASK}    def __init__(self, options): raise ValueError('no\\nluck')\n",
     "task_exits.py": f"{_TASK}    def __init__(self, options): raise SystemExit(3)\n",
-    "task_floats.py": (
-        f"{_TASK}    def _block(self, *a):\n        s = super()._block(*a)\n"
-        "        return s._replace(tokens=s.tokens * 1.0)\n"
-    ),
-    "none.py": "def sweep(): return None\n",
     "number.py": "sweep = 3\n",
-    "bad_spec.py": f"{_SWEEP}def sweep(): return [RunSpec(width=0)]\n",
     "unknown_key.toml": "widht = 64\n",
-    "fraction.toml": "layers = 2.5\n",
-    "twice.toml": "seed = 1\nseed = 2\n",
-    "good.toml": "steps = 2\nwarmup_steps = 0\n",
 }
 
 

@@ -122,15 +122,6 @@ def test_the_version_of_a_class_without_a_file_is_its_source(
     assert (first == second) is same
 
 
-def test_a_class_without_source_cannot_be_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kind = cell(monkeypatch, kept=False)
-    assert rk.check(kind, width=8).passed
-    with pytest.raises(rk.UsageError, match=r"source text cannot be read.*FILE.py:Fading"):
-        rk.run(mixer=kind, out=tmp_path, **SMALL)
-
-
 def test_a_script_without_a_guard_is_run_once(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     values = {**SMALL, "steps": 4}

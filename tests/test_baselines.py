@@ -1,6 +1,5 @@
 """A run beside the committed baselines, the protocol it takes by itself, and the demo."""
 
-import time
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -23,7 +22,6 @@ from rulekeep.records.store import results
 from rulekeep.reporting.certified import certificates
 from rulekeep.running.building import resolve
 from rulekeep.specs import RunSpec, usual
-from rulekeep.sweeps import live
 from rulekeep.sweeps.presets import PRESETS
 
 
@@ -99,17 +97,6 @@ def test_a_run_takes_the_baselines_protocol_where_nothing_is_said(
     assert spec.steps == 1000
     # A spec keeps its own defaults: ids are made of what differs from them.
     assert (RunSpec().context, RunSpec().steps) == (128, 600)
-
-
-def test_where_there_is_no_terminal_a_line_says_how_far_it_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(live, "SECONDS_APART", 0.02)
-    with live._saying(lambda: "step 1 of 2"):
-        time.sleep(0.2)
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) > 1
-    assert set(said) == {"step 1 of 2"}
 
 
 @pytest.mark.process

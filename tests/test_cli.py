@@ -1,6 +1,5 @@
 """The `rulekeep` command through its entry point."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from article_runs import (
-    ATTENTION,
     COMPRESSED,
     QUICK,
     Quick,
@@ -18,7 +16,7 @@ from tiny import COMMAND, rulekeep
 
 from rulekeep.console import EXIT_USAGE
 from rulekeep.records.store import RunFolder, read_record
-from rulekeep.sweeps.planning import Plan, identity
+from rulekeep.sweeps.planning import Plan
 from rulekeep.sweeps.sweep import JobFinished
 
 
@@ -34,16 +32,6 @@ def test_a_run_prints_the_table_and_where_everything_is(quick: Quick) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_leaves_the_files_it_names_and_no_others(quick: Quick) -> None:
-    folder, _ = quick
-    files = {p.relative_to(folder / "run").as_posix() for p in (folder / "run").rglob("*.*")}
-    assert files == {
-        f"{identity(cell)}/{name}.json"
-        for cell in (ATTENTION, COMPRESSED)
-        for name in ("plan", "record")
-    }
-
-
 def test_full_output_is_told_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(
         f"{COMMAND} list >/dev/full",
@@ -52,16 +40,6 @@ def test_full_output_is_told_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == EXIT_USAGE
     assert "No space left" in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_terminal_without_our_letters_still_gets_the_words(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [COMMAND, "show", "recite", "--n", "1"], cwd=tmp_path, capture_output=True,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0
-    # Between the rules and the end of the text it has an ellipsis.
-    assert b" 96 tokens, " in done.stdout
 
 
 def test_serial_gives_the_figures_of_the_parallel_memory(quick: Quick, tmp_path: Path) -> None:

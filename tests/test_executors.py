@@ -55,13 +55,6 @@ def test_jobs_over_their_time_limit_are_stopped_or_killed_and_the_others_go_on(
     assert [ends[name].result[0] for name in ("a", "b")] == ["a", "b"]
 
 
-def test_news_of_progress_arrives_in_order() -> None:
-    events = list(LocalExecutor(1).run(job, ["talkative"]))
-    steps = [event.steps for event in events if isinstance(event, Advanced)]
-    assert steps == sorted(steps)
-    assert len(steps) > 1000
-
-
 def test_a_kill_by_the_system_for_want_of_memory_is_told_from_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -95,10 +88,6 @@ def test_a_process_that_the_kernel_ends_for_want_of_memory_ends_alone(small_memo
     ends = finished([eats, "a"])
     assert ends[eats].failure.status == "out_of_memory"
     assert ends["a"].result[0] == "a"
-
-
-def test_no_job_is_no_event() -> None:
-    assert list(LocalExecutor(2).run(job, [])) == []
 
 
 def pids(folder: Path) -> list[int]:

@@ -2,12 +2,10 @@
 
 import hashlib
 import io
-import json
 import os
 import pickle
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +15,7 @@ import torch
 from tiny import made, plugin, rulekeep, sweep_file
 
 from rulekeep.records.store import Record, RunFolder, read_record, read_runs
-from rulekeep.reporting.write import write_report
-from rulekeep.specs import RunSpec, UsageError
+from rulekeep.specs import RunSpec
 from rulekeep.sweeps import planning
 
 IN_A_WORKER = "import multiprocessing\nif multiprocessing.parent_process():\n    "
@@ -91,13 +88,6 @@ def test_a_failed_run_has_its_traceback_in_a_log_until_it_is_done(tmp_path: Path
     assert not folder.log.exists()
 
 
-def test_a_mixer_that_raises_at_import_is_bad_usage_and_nothing_is_written(tmp_path: Path) -> None:
-    spec = tiny.tiny(mixer=plugin(tmp_path, "raises", "raise ValueError('told to')"))
-    with pytest.raises(UsageError, match=r"^mixer '.*': ValueError: told to \(raises.py, line 9"):
-        planning.plan([spec], tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two finished runs."""
@@ -142,46 +132,6 @@ def test_a_damaged_record_is_set_aside_made_again_and_said(
     assert again["notes"] == ["record.json.corrupt-1 was set aside as corrupt"]
     (said,) = read_runs(root).notes
     assert said.endswith("record.json.corrupt-1 was set aside as corrupt, and the run made again")
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_the_report_says_what_is_broken_and_renames_nothing(whole: Path, tmp_path: Path) -> None:
-    root = tmp_path / "runs"
-    shutil.copytree(whole, root)
-    path = next(root.glob("*/record.json"))
-    path.write_bytes(b"")
-    kept = read_runs(root)
-    write_report(kept.records, tmp_path / "report", "rulekeep report runs", kept.notes)
-    text = (tmp_path / "report" / "report.md").read_text()
-    assert f"{path.parent.name}: record.json: not readable as JSON" in text
-    assert "; left out" in text
-    assert path.read_bytes() == b""
-
-
-def test_verify_names_what_is_broken_and_ends_with_1_without_torch(
-    whole: Path, tmp_path: Path
-) -> None:
-    root = tmp_path / "runs"
-    shutil.copytree(whole, root)
-    good = rulekeep("verify", "runs", cwd=tmp_path)
-    said = "2 records whole, 0 broken, 0 runs without a record\n"
-    assert (good.returncode, good.stdout, good.stderr) == (0, said, "")
-    first, second = sorted(root.glob("*/record.json"))
-    first.write_bytes(b"\0" * 10)
-    second.unlink()
-    code = (
-        "import sys; from rulekeep.commands.records import verify; code = verify('runs');"
-        "assert 'torch' not in sys.modules; sys.exit(code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stdout == "0 records whole, 1 broken, 1 run without a record\n"
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"run {first.parent.name}: record.json: not readable as JSON")
-    # It only looks.
-    assert first.read_bytes() == b"\0" * 10
 
 
 class Hostile:
@@ -284,14 +234,3 @@ def test_a_read_only_folder_is_said_and_can_be_verified_and_reported(
         assert "record.json: not readable" in (tmp_path / "report" / "report.md").read_text()
     finally:
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
-
-
-def test_a_sweep_without_a_terminal_or_a_reader_keeps_its_records(tmp_path: Path) -> None:
-    file = sweep_file(tmp_path, [tiny.tiny()])
-    done = subprocess.run(
-        f"{tiny.COMMAND} sweep {file} --out runs <&- 2>&- | head -n 0",
-        shell=True, cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert tiny.statuses(tmp_path / "runs") == ["done"]
-    assert done.stdout + done.stderr == ""
-    assert json.loads(next((tmp_path / "runs").glob("*/record.json")).read_text())["checksum"]

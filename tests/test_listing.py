@@ -69,22 +69,6 @@ def test_a_run_is_found_by_its_path(
     assert capsys.readouterr().out.startswith("run        0abc\n")
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("r/a", "rulekeep report r/a"),
-        ("r", "rulekeep report r"),
-        ("r/a/beef", "no run of this id stands in r/a"),
-        ("beef", "name its folder, FOLDER/ID"),
-    ],
-)
-def test_what_is_no_run_is_said_in_a_line_that_tells_how(far: Path, name: str, said: str) -> None:
-    with pytest.raises(UsageError) as refused:
-        list_(name)
-    assert str(refused.value).startswith(f"{name}: ")
-    assert str(refused.value).endswith(said)
-
-
 def test_a_dry_run_names_what_a_sweep_begins_with_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

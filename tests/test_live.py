@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import tiny
-from report_records import record, typed
 from test_terminal import HOSTILE, is_plain
 
 from rulekeep.records import Record
@@ -124,13 +123,3 @@ def test_a_run_is_passed_on_before_its_line_is_out(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ""
     assert list(passed_on) == []
     assert capsys.readouterr().err == "[1/1] a run: failed: no luck, 0 s since the start\n"
-
-
-def test_a_note_that_came_up_as_a_run_was_made_is_said_with_its_id(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    lost, known = "its weights were not kept: No space left on device", "said as it was planned"
-    (made,) = typed([{**record(retention={}), "notes": [known, lost]}])
-    event = JobFinished(Job("runs", "an id", "a run", 4, (known,)), made)
-    assert list(shown(iter([event]), [event.job])) == [event]
-    assert capsys.readouterr().err.splitlines()[1:] == [f"run an id: {lost}"]

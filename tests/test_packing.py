@@ -107,13 +107,6 @@ def test_packing_loses_nothing(tmp_path: Path, seed: int) -> None:
     assert list(map(checksum, found)) == list(map(checksum, records))
 
 
-def test_what_records_share_is_written_once() -> None:
-    records = [made_up(seed=seed) for seed in range(20)]
-    content = packed(records)
-    assert content.count(b'"cpu":"a processor"') == 1
-    assert len(content) < 0.2 * sum(len(json.dumps(one, indent=1)) for one in records)
-
-
 def test_any_altered_line_is_found_and_the_others_are_read(tmp_path: Path) -> None:
     records = finished(tmp_path / "runs")
     head, first, second = packed(records).splitlines(keepends=True)
@@ -207,12 +200,6 @@ def test_the_beginning_of_two_ids_is_refused(folder: Path, run: Command) -> None
         assert "0000: 2 runs have ids that begin so" in errors
 
 
-def test_an_id_that_stands_nowhere_is_said(run: Command) -> None:
-    code, _, errors = run("list", "0123456789abcdef")
-    assert code == 2
-    assert "0123456789abcdef: no run of this id stands here, in runs or in results" in errors
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -228,13 +215,6 @@ def test_what_is_not_finished_is_not_packed(
     assert (code, errors.count("\n")) == (2, 1)
     assert message in errors
     assert not (tmp_path / "small" / PACKED).exists()
-
-
-def test_a_mixers_option_may_have_a_name_of_the_packed_form(tmp_path: Path, run: Command) -> None:
-    options = {"shared": True, "columns": 2}
-    (values, _) = finished(tmp_path / "runs", asked={"mixer": "gru", "mixer_options": options})
-    assert run("pack", "runs", "--out", "small")[0] == 0
-    assert values in values_of(tmp_path / "small" / PACKED)
 
 
 def test_what_stands_beside_runs_is_packed_with_them(tmp_path: Path, run: Command) -> None:
@@ -253,17 +233,6 @@ def test_what_stands_beside_runs_is_packed_with_them(tmp_path: Path, run: Comman
     notes: list[str] = []
     (kept,) = of_kind(kept_beside(tmp_path / "small", notes), SpeedRecord, notes)
     assert (kept.as_recorded, notes) == (speed, [])
-
-
-def test_a_packed_run_gets_a_folder_of_its_own_to_be_explained_in(
-    folder: Path, run: Command
-) -> None:
-    one = resolve(SPECS[0]).id
-    code, _, errors = run("test", f"small/{one[:4]}", "--contexts", "96")
-    assert (code, errors.count("\n")) == (2, 1)
-    assert "no weights were kept" in errors
-    assert read_record(folder / one / "record.json") in values_of(folder / PACKED)
-    assert len(read_runs(folder).records) == 2
 
 
 def test_seeds_of_two_versions_stand_in_no_mean() -> None:

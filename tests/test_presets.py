@@ -1,6 +1,5 @@
 """What competes in a preset, and how its learning rate is chosen."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from inspect import signature
 from itertools import pairwise
@@ -12,10 +11,8 @@ from report_records import asked, typed
 from scripts import script
 
 from rulekeep.commands.options import named_options
-from rulekeep.mixers import MIXERS
 from rulekeep.records.record import TESTED
 from rulekeep.records.store import Record, read_runs
-from rulekeep.registry import options_of
 from rulekeep.running.building import own_options_first, resolve
 from rulekeep.running.costs import state_bytes
 from rulekeep.running.training import build
@@ -122,23 +119,6 @@ def test_an_option_of_the_mixer_is_its_own_though_a_run_has_a_setting_of_that_na
     assert resolve(own.spec()).spec.mixer_options == {"steps": 1}
 
 
-def test_no_mixer_of_the_catalogue_has_an_option_named_like_a_runs_setting() -> None:
-    """What stands in brackets in a preset would be read otherwise on a command line."""
-    for name, kind in MIXERS.items():
-        assert not options_of(kind).model_fields.keys() & RunSpec.model_fields.keys(), name
-
-
-def test_a_list_cannot_stand_in_brackets() -> None:
-    with pytest.raises(UsageError, match="lists cannot stand there"):
-        mixer_specs("delta[test_contexts=[64,96]]")
-
-
-@pytest.mark.parametrize("text", ["", "delta[", "delta[heads]", "a]b", "delta[heads=8]]"])
-def test_what_is_no_variant_is_said(text: str) -> None:
-    with pytest.raises(UsageError):
-        mixer_specs(text)
-
-
 @pytest.mark.parametrize(
     "setting", ["seed=3", "task=recite", "mixer=slots", "task_options=1", "mixer_options=1"]
 )
@@ -147,21 +127,6 @@ def test_what_a_sweep_varies_is_no_variants_to_set(setting: str) -> None:
     name = setting.partition("=")[0]
     with pytest.raises(UsageError, match=f"delta: the sweep sets {name}; leave it out"):
         quick(mixers=[one])
-
-
-def test_what_is_said_of_one_mixer_of_a_hybrid_holds_in_any_order() -> None:
-    said = {"delta.heads": 2, "heads": 8}
-    for options in (said, dict(reversed(said.items()))):
-        made = resolve(RunSpec(mixer="delta+gated_delta", mixer_options=options)).spec
-        assert (made.mixer_options["delta.heads"], made.mixer_options["gated_delta.heads"]) == (
-            2,
-            8,
-        )
-
-
-def test_an_option_given_twice_is_said() -> None:
-    with pytest.raises(UsageError, match="heads is given twice"):
-        mixer_specs("delta[heads=8,heads=4]")
 
 
 def test_a_rate_of_its_own_is_refused_where_a_grid_chooses_it() -> None:
@@ -228,13 +193,6 @@ def test_three_seeds_choose_what_one_does_not() -> None:
     assert tuned(one, [*alone, *done(asked)], BASE, seeds).rate == 3e-3
 
 
-def test_three_seeds_choose_the_rate_of_the_catalogues_attention() -> None:
-    counts = Counter(spec.mixer for spec in catalogue([], mixers=mixer_specs("attention,delta")))
-    assert counts == {"attention": 9, "delta": 3}
-    with pytest.raises(UsageError, match="tuning_seeds 6: must be from 1 to 5"):
-        standard([], tuning_seeds=6)
-
-
 def test_a_grid_is_extended_once_where_its_edge_is_best() -> None:
     (one,) = mixer_specs("delta")
     records = [made(spec, spec.learning_rate) for spec in tuned(one, [], BASE).grid]
@@ -277,16 +235,6 @@ def test_a_model_that_was_trained_or_looked_at_otherwise_chooses_no_rate(other: 
     records = [made(spec, spec.learning_rate) for spec in tuned(one, [], {**base, **other}).grid]
     assert [spec.learning_rate for spec in tuned(one, records, base).grid] == [*RATES]
     assert tuned(one, records, base).rate is None
-
-
-def test_records_of_another_kind_in_the_folder_choose_no_rate() -> None:
-    (one,) = mixer_specs("delta")
-    records = [made(spec, spec.learning_rate) for spec in tuned(one, [], BASE).grid]
-    asked = tuned(one, records, BASE).grid
-    spec = {"task": "article", "mixer": "mine.py:Mine", "context": 64, "seed": 1}
-    other = {"id": "0", "status": "done", "asked": {}, "versions": {}, "spec": spec}
-    others = typed({**other, "kind": kind} for kind in ("article", "predictor"))
-    assert tuned(one, [*others, *records], BASE).grid == asked
 
 
 def test_a_record_of_before_an_option_came_with_a_default_still_chooses_a_rate() -> None:
@@ -391,19 +339,6 @@ def test_the_catalogue_chooses_on_early_recite_and_keeps_the_grids_run_of_the_ch
     assert {spec.steps for spec in runs} == {1000}
 
 
-def test_beyond_goes_on_to_16384_tokens_where_a_state_does_not_grow() -> None:
-    plain = {"mixer": "sparse_delta", "added_positions": "earliness"}
-    for one in BEYOND.beyond([]):
-        is_far = all(getattr(one, key) == value for key, value in plain.items())
-        assert max(one.test_contexts) == (16384 if is_far else 4096)
-    tasks: dict[str, set[str]] = {}
-    for one in BEYOND.beyond([]):
-        tasks.setdefault(one.mixer, set()).add(one.task)
-    assert tasks == {
-        "attention": {"recite", "apply"}, "sparse_delta": {"recite", "apply", "override"},
-    }  # fmt: skip
-
-
 def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -> None:
     """At the rate that stands there: nothing differs but what is tested."""
 
@@ -418,24 +353,6 @@ def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -
     for spec in BEYOND.beyond_attention():
         assert max(spec.test_contexts) == 16384
         assert trained(resolve(spec).asked) in stood
-
-
-# `apply` with 2 rules has few: planning says so, and so does each record.
-@pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
-def test_the_exam_with_other_numbers_of_rules_differs_in_nothing_else_but_the_lengths_tested() -> (
-    None
-):
-    asked = [spec.model_dump(mode="json") for spec in BOUNDS.rule_counts([])]
-    usual = [
-        spec.model_dump(mode="json")
-        for spec in standard([], mixers=BOUNDS.MIXERS, tuning_seeds=3)
-        if spec.task != "recall"
-    ]
-    counts = [one["task_options"].pop("rules") for one in asked]
-    assert sorted(counts) == [2] * len(usual) + [8] * len(usual)
-    assert {max(one.pop("test_contexts")) for one in asked} == {256}
-    assert {max(one.pop("test_contexts")) for one in usual} == {4096}
-    assert all(one in usual for one in asked)
 
 
 def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
@@ -454,13 +371,6 @@ def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
     ]
     assert [len(a ^ b) for a, b in pairwise([*undone[:6], undone[-1]])] == [1, 1, 1, 1, 1, 1]
     assert undone[-2] == undone[-1], "without the signal"
-
-
-def test_the_rung_beside_the_ladder_differs_in_the_exact_zeros_alone() -> None:
-    one, beside = LADDER.MIXERS["7a"], LADDER.MIXERS["7"]
-    zeros = {"gate_stretch": 0, "straight_through": False}
-    assert one == beside._replace(options={**beside.options, **zeros})
-    assert one.settings == beside.settings
 
 
 @pytest.mark.slow
@@ -521,19 +431,6 @@ def test_the_same_training_stands_in_the_catalogue_the_ladder_and_the_sizes() ->
     assert len(asked & again) == 3 * 2, "delta and sparse_delta at 4 KiB are run once"
     assert len(trained(sizes) & (trained(equal) | trained(sized))) == 3 * 6
     assert len(trained(LADDER.ladder([])) & trained(equal)) == 3 * 5
-
-
-def test_a_preset_takes_its_seeds_tasks_rates_and_tested_lengths() -> None:
-    asked = {"seeds": (7, 8), "tasks": ("apply",), "test_contexts": (512,)}
-    runs = quick(**asked)
-    assert {(spec.task, spec.seed, spec.tested[-1]) for spec in runs} == {
-        ("apply", seed, 512) for seed in (7, 8)
-    }
-    (one, *_) = mixer_specs("gru")
-    grid = standard([], mixers=[one], learning_rates=(1e-4, 2e-4), **asked)
-    assert [(spec.task, spec.seed, spec.learning_rate) for spec in grid] == [
-        ("apply", 7, rate) for rate in (1e-4, 2e-4)
-    ]
 
 
 def test_a_preset_takes_what_the_command_and_the_function_give() -> None:

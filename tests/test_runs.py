@@ -158,25 +158,12 @@ def test_another_value_of_any_field_is_another_run() -> None:
     assert len(ids) == len(OTHER_VALUES) + 1
 
 
-def test_the_same_run_said_in_other_words_is_the_same_run() -> None:
-    said = tiny.tiny(hidden=4 * tiny.TINY["width"], test_contexts=[64])
-    options = tiny.tiny(task_options={"fillers": 32, "rules": 2, "placement": "early"})
-    assert planning.identity(said) == planning.identity(options) == planning.identity(tiny.tiny())
-
-
 def test_a_run_in_bfloat16_by_its_short_name_is_done_and_no_other(tmp_path: Path) -> None:
     short, long = (tiny.tiny(mixer="delta", precision=name) for name in ("bf16", "bfloat16"))
     float32 = tiny.tiny(mixer="delta")
     assert planning.identity(short) == planning.identity(long) != planning.identity(float32)
     (record,) = tiny.made([short], tmp_path)
     assert [record.status, record.spec.rest["precision"]] == ["done", "bfloat16"]
-
-
-def test_other_code_of_a_plugin_is_another_run(tmp_path: Path) -> None:
-    first = tiny.tiny(mixer=tiny.plugin(tmp_path, "mine"))
-    before = planning.identity(first)
-    assert tiny.plugin(tmp_path, "mine", forward="y = 2 * y") == first.mixer
-    assert planning.identity(first) != before
 
 
 def test_a_run_that_ends_before_its_penalty_begins_says_so_once(tmp_path: Path) -> None:

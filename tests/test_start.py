@@ -5,20 +5,14 @@ Processor seconds are those of the child: a busy machine changes them little.
 
 import inspect
 import resource
-import signal
 import subprocess
 import sys
-import time
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-import tiny
 
-from rulekeep import tasks as task_package
 from rulekeep.cli import COMMANDS, about
-from rulekeep.mixers import MIXERS, Delta
-from rulekeep.tasks import TASKS, Recite
 
 COMMAND = [sys.executable, "-m", "rulekeep"]
 HEAVY = ("torch", "scipy", "sklearn", "matplotlib")
@@ -104,25 +98,6 @@ def test_importing_the_package_loads_next_to_nothing() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_catalogue_gives_the_classes_of_its_package() -> None:
-    assert MIXERS["delta"] is Delta
-    assert TASKS["recite"] is Recite
-    assert {**TASKS}["recite"] is Recite
-    assert MIXERS.get("nothing") is None
-    with pytest.raises(KeyError):
-        MIXERS["nothing"]
-    for catalogue in (MIXERS, TASKS):
-        assert len(catalogue) == len([*catalogue])
-        for name, kind in catalogue.items():
-            assert kind.__module__ == catalogue.module(name)
-            module = sys.modules[kind.__module__]
-            assert catalogue.about(name) == inspect.getdoc(module)
-    for package in (import_module("rulekeep.mixers"), task_package):
-        assert all(hasattr(package, name) for name in [*package._OTHERS])
-        with pytest.raises(AttributeError, match="nothing"):
-            _ = package.nothing
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_says_of_a_command_what_its_function_says(name: str) -> None:
     module, _, function = COMMANDS[name].partition(":")
@@ -152,25 +127,3 @@ def test_ctrl_c_while_modules_load_says_one_line_at_once(tmp_path: Path) -> None
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (130, ""), moment
         assert done.stderr == "rulekeep: interrupted\n", moment
-
-
-@pytest.mark.parametrize("after", [0.1, 0.6])
-def test_ctrl_c_as_a_command_starts_is_one_line(tmp_path: Path, after: float) -> None:
-    file = tiny.sweep_file(tmp_path, [tiny.tiny(steps=10**6)])
-    # Says when it hears Ctrl-C: before that nothing of ours is there.
-    ready = (
-        "import signal, sys; from rulekeep import __main__ as entry\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "sys.stderr.write('ready\\n'); sys.stderr.flush(); entry.main()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", ready, "sweep", file], cwd=tmp_path, text=True,
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        assert process.stderr is not None
-        assert process.stderr.readline() == "ready\n"
-        time.sleep(after)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=tiny.WAIT_SECONDS)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1].startswith(("rulekeep: interrupted", "interrupted: "))

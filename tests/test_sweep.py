@@ -52,13 +52,6 @@ def stand(root: Path, *specs: RunSpec) -> None:
         hollow(root, spec, id=name).rename(root / name)
 
 
-def test_a_second_plan_takes_over_what_stands(tmp_path: Path) -> None:
-    stand(tmp_path, *GRID[:2])
-    planned = planning.plan(GRID[:3], tmp_path)
-    assert [len(planned.finished), len(planned.jobs), planned.notes] == [2, 1, []]
-    assert planned.jobs[0].id == planning.identity(GRID[2])
-
-
 def test_a_plan_with_a_spec_that_cannot_be_leaves_nothing(tmp_path: Path) -> None:
     wrong = tiny.tiny(mixer="atention")
     with pytest.raises(UsageError, match="did you mean attention"):
@@ -84,15 +77,6 @@ def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> 
     # The sweep that planned it brings it back.
     assert len(planning.plan(GRID, root).jobs) == 3
     assert planning.plan_again(root).lost == []
-
-
-def test_a_plan_of_another_version_says_which(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planning.plan([tiny.tiny()], tmp_path / "runs")
-    monkeypatch.setattr(GRU, "version", 2)
-    (note,) = planning.plan_again(tmp_path / "runs").notes
-    assert "it was planned with gru 1 (here 2)" in note
 
 
 def test_after_an_edit_of_a_layer_its_former_runs_are_one_line_and_not_counted(
@@ -333,17 +317,6 @@ def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(tmp_path: Path) -
     assert f"more may be asked for by a sweep that planned these runs: {again}\n" in done.stderr
     assert rulekeep(*again.split()[1:], cwd=tmp_path).returncode == 0
     assert not list((tmp_path / "runs").glob("*.pending"))
-
-
-def test_a_sweep_that_asks_again_goes_past_a_round_that_stands_finished(tmp_path: Path) -> None:
-    values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
-    (tmp_path / "asking.py").write_text(ASKING.format(values=values))
-    root = tmp_path / "runs"
-    made([GRID[0].model_copy(update={"seed": seed}) for seed in (1, 2)], root)
-    done = rulekeep("sweep", "asking.py", "--out", str(root), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "(3 of 3 runs finished)" in done.stdout
-    assert len(tiny.records(root)) == 3
 
 
 def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(

@@ -264,10 +264,6 @@ FIRST = {
 }  # fmt: skip
 
 
-def test_every_task_has_a_first_context() -> None:
-    assert FIRST.keys() == set(TASKS), "add the shortest context that presets test to FIRST"
-
-
 @pytest.mark.parametrize(
     ("task", "options", "first"),
     [
