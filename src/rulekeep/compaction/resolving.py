@@ -17,8 +17,6 @@ from rulekeep.registry import find_function
 from rulekeep.specs import UsageError
 from rulekeep.specs.compaction import COMPACTED, CompactionSpec
 
-PACKAGE = "rulekeep.compaction"
-
 
 @dataclass(frozen=True)
 class ResolvedCompaction(Identified[CompactionSpec]):
@@ -42,7 +40,10 @@ def resolve_compaction(
     Raises:
         UsageError: one of them is not there, or cannot be.
     """
-    families = read_families(spec.rules, PACKAGE)
+    families = read_families(spec.rules or "agents")
+    if unknown := {*spec.families} - families.keys():
+        raise UsageError(f"families {', '.join(sorted(unknown))}: not in the rules; see the file")
+    families = {name: families[name] for name in spec.families or families}
     recorded = read_histories(spec.chat) if spec.chat else ()
     count: Count = find_function(spec.count, (), "count") if spec.count else word_count
     versions: dict[str, int | str] = {PROTOCOL: spec.version, "rules": digest_of(families)}
@@ -61,8 +62,9 @@ def resolve_compaction(
             )
         if spec.model and not asks:
             raise UsageError(f"model {spec.model}: {spec.compactor} asks for none; leave it out")
-    if Path(spec.model).is_dir() and spec.model:
-        versions["model"] = model_digest(Path(spec.model))
+    for key, place in (("model", spec.model), ("reader", "" if spec.endpoint else spec.reader)):
+        if place and Path(place).is_dir():
+            versions[key] = model_digest(Path(place))
     for key in ("compactor", "model", "count", "summary_prompt"):
         # A command counts by the files that it names.
         text = getattr(spec, key)

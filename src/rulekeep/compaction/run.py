@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rulekeep.compaction.compactors import (
     LIMIT_SECONDS,
@@ -51,6 +51,10 @@ from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
 from rulekeep.registry import failure_line, find_function
 from rulekeep.specs import CompactionSpec
 from rulekeep.specs.compaction import STAND_INS
+from rulekeep.specs.language import NO_COMPRESSION
+
+if TYPE_CHECKING:
+    from rulekeep.compaction.asking import Asker
 
 CHECKPOINT_SECONDS = 20.0
 _TOKENS_OF_A_SUMMARY = 1024
@@ -66,10 +70,12 @@ def run(
     del log
     began, saved = time.perf_counter(), time.monotonic()
     known = _load(folder.checkpoint)
+    asker = _asker(resolved)
     for number in range(known["done"], resolved.spec.histories):
-        rules, rounds = shortened(resolved, number)
+        rules, rounds, choices = shortened(resolved, number, asker)
         known["rules"] += [row._asdict() for row in rules]
         known["rounds"] += [row._asdict() for row in rounds]
+        known["choices"] += choices
         known["done"] = number + 1
         progress(number + 1)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -84,6 +90,7 @@ def run(
         "evaluations": [],
         "rules": known["rules"],
         "rounds": known["rounds"],
+        "choices": known["choices"],
         "costs": {"seconds": known["seconds"] + time.perf_counter() - began},
         "environment": {},
         "notes": [],
@@ -96,7 +103,15 @@ def _load(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = {}
-    return {"rules": [], "rounds": [], "done": 0, "seconds": 0.0, **found}
+    return {"rules": [], "rounds": [], "choices": [], "done": 0, "seconds": 0.0, **found}
+
+
+def _asker(resolved: ResolvedCompaction) -> "Asker | None":
+    if not resolved.spec.reader:
+        return None
+    from rulekeep.compaction.asking import Asker
+
+    return Asker(resolved.spec, resolved.families)
 
 
 def survives(compact: Callable[..., Any] | str, **options: Any) -> Survival:
@@ -113,18 +128,23 @@ def survives(compact: Callable[..., Any] | str, **options: Any) -> Survival:
     resolved = resolve_compaction(spec, compactor)
     every = [shortened(resolved, number) for number in range(spec.histories)]
     return survival(
-        [row for rules, _ in every for row in rules], [one for _, of in every for one in of]
+        [row for rules, *_ in every for row in rules], [one for _, of, _ in every for one in of]
     )
 
 
-def shortened(resolved: ResolvedCompaction, number: int) -> tuple[list[Kept], list[Round]]:
-    """What each rule of a history comes to, and what each round leaves."""
+def shortened(
+    resolved: ResolvedCompaction, number: int, asker: "Asker | None" = None
+) -> tuple[list[Kept], list[Round], list[dict[str, Any]]]:
+    """What each rule of a history comes to, what each round leaves, and what a reader is asked."""
     spec, count = resolved.spec, resolved.count
     history = made(resolved.families, spec, number, count, resolved.recorded)
     model, state = _model(resolved, history), dict[str, Any]()
     messages, budget = history.messages, int(spec.budget * tokens_of(history.messages, count))
     standings, reached = list[list[Standing]](), list[list[bool]]()
     rounds, failure, seen = list[Round](), "", dict[str, str]()
+    choices = list[dict[str, Any]]()
+    if asker:
+        choices += asker.asked(history, number, NO_COMPRESSION, messages)
     for at in range(spec.rounds):
         given, began = copy.deepcopy(messages), time.perf_counter()
         left = list[Message]()
@@ -159,6 +179,8 @@ def shortened(resolved: ResolvedCompaction, number: int) -> tuple[list[Kept], li
                 invented=None if history.stated else given_rule(own),
             )
         )  # fmt: skip
+        if asker and at + 1 in asker.rounds:
+            choices += asker.asked(history, number, asker.rounds[at + 1], left)
         messages = [*left, *history.fresh[at]]
     rows = [
         Kept(
@@ -173,7 +195,7 @@ def shortened(resolved: ResolvedCompaction, number: int) -> tuple[list[Kept], li
             history.rules, zip(*standings, strict=True), zip(*reached, strict=True), strict=True
         )
     ]  # fmt: skip
-    return rows, rounds
+    return rows, rounds, choices
 
 
 def _stands(texts: Any, prompts: list[str]) -> bool:

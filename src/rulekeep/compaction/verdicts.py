@@ -38,12 +38,12 @@ _OPENS = re.compile(
     re.IGNORECASE,
 )
 _SENTENCES = re.compile(
-    r"(?<=[.!?])(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)(?<!e\.g\.)(?<!i\.e\.)[\"'”’)\]]*,?\s+"
+    r"(?<=[.!?])(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)(?<!e\.g\.)(?<!i\.e\.)(?<!max\.)(?<!min\.)[\"'”’)\]]*,?\s+"
 )
 _FORBIDS = (
     r"never|(?:do|does|is|are|must|should|can|may|shall|need)(?:n['’]?t| not)|cannot|not allowed"
     r"|avoid\w*|forb[ia]\w*|prohibit\w*|off[- ]limits|refrain\w*|banned|stay away|keep away"
-    r"|hands off|instead of|rather than|only"
+    r"|hands off|instead of|rather than|only|nobody|no one"
 )
 # In a sentence about what is forbidden these are force enough.
 _NO = r"no|not|without|except|leave|no longer|rules?|constraints?|polic(?:y|ies)"
@@ -57,10 +57,13 @@ _DEMANDS = (
 )
 # A sentence with one of these tells of a rule, and does not give it.
 _WEAKENS = re.compile(
-    r"\b(?:mention(?:s|ed)?|maybe|might|may have|could(?! you)|perhaps|if possible"
+    r"\b(?:mention(?:s|ed)|maybe|might|may have|could(?! you)|perhaps|if possible"
     r"|ideally|optional(?:ly)?|consider(?:ed|s|ing)?|discuss(?:ed|es)?|talked about|brought up"
     r"|suggest(?:s|ed|ion)?"
     r"|was said about|touched on|came up|nice to have|sometimes|often|usually|whether|some talk"
+    r"|one thought|or something|used to|first draft|open question|undecided|recalls?"
+    r"|thinking about|some day|trying out"
+    r"|not (?:yet )?(?:settled|decided|know)|possible"
     r"|had been|yesterday|last (?:time|week|month|year|night))\b",
     re.IGNORECASE,
 )
@@ -74,19 +77,24 @@ _GIVES = re.compile(
 _TAKES_BACK = re.compile(
     r"\b(?:no longer|withdr[ae]w\w*|revoked?|cancell?ed|dropp?ed|lifted|obsolete|taken back|forget"
     r"|any ?more|scratch that|retracted|rescinded|superseded|disregard\w*|void|does not hold"
-    r"|(?:took|takes?|taken) (?:that |it |this )?back|need not)\b",
+    r"|(?:took|takes?|taken) (?:that |it |this )?back|need not|leave it out"
+    r"|first (?:asked|wanted)|again)\b",
     re.IGNORECASE,
 )
 _OF_OTHERS = re.compile(
     r"\b(?:comment\w*|issues? \d+|(?:e-?)?mails? (?:\d+ )?(?:from|by|of|says?|asks?)"
     r"|another user|someone|somebody|forwarded"
     r"|third[- ]party|wrote:|tool (?:result|output)s?|not (?:an? )?instructions?|web ?pages?"
-    r"|untrusted|asks the reader|Lee Park)\b",
+    r"|untrusted|asks the reader|Lee Park|it says|wrote\b.*[\"“]|own style guide"
+    r"|(?:the|a|an) (?:e-?mail|flyer|page|guide|article|letter|supplier|consultant|vendor"
+    r"|contributor|sender|contractor)\b|(?:his|her|their) view"
+    r"|another (?:company|team|department|project|firm))\b",
     re.IGNORECASE,
 )
 # In a sentence beside it.
 _DISOWNED = re.compile(
-    r"\b(?:third[- ]party|not (?:from |by )?the user|user did not|part of the (?:page|mail))\b",
+    r"\b(?:third[- ]party|not (?:from |by )?the user|user did not|part of the (?:page|mail)"
+    r"|not ours|not about (?:us|our)|isn['’]t about|not adopted|we won['’]t|not one of them)\b",
     re.IGNORECASE,
 )
 
@@ -154,9 +162,9 @@ def _told(
             found = Standing("lost", message["role"], sentence.text.strip()[:_LONGEST_LINE])
             if any(text in _plain(whole) for text in plain):
                 return found._replace(verdict="verbatim")
-            if _says(sentence, family, former):
+            if _says(sentence, family, option, former):
                 best = found._replace(verdict="reworded")
-            elif best.verdict == "lost" and _is_about(sentence, family):
+            elif best.verdict == "lost" and _is_about(sentence, family, option):
                 best = found._replace(verdict="weakened")
     return best
 
@@ -224,9 +232,9 @@ def _under_headings(text: str) -> Iterator[tuple[str, str]]:
         yield heading if last != "heading" else "", line
 
 
-def _says(sentence: _Sentence, family: Family, former: str) -> bool:
+def _says(sentence: _Sentence, family: Family, option: str, former: str) -> bool:
     """Whether a sentence gives the rule: what it is about, with force, and nothing that weakens."""
-    if not _is_about(sentence, family) or _WEAKENS.search(sentence.text):
+    if not _is_about(sentence, family, option) or _WEAKENS.search(sentence.text):
         return False
     # What is taken back beside the option that held before is that one.
     if _TAKES_BACK.search(sentence.text) and not (former and is_stored(sentence.text, former)):
@@ -237,7 +245,13 @@ def _says(sentence: _Sentence, family: Family, former: str) -> bool:
     return bool(force.search(f"{sentence.heading} {beside} {sentence.text}"))
 
 
-def _is_about(sentence: _Sentence, family: Family) -> bool:
+def _is_about(sentence: _Sentence, family: Family, option: str = "") -> bool:
+    """Whether a sentence is about what the rule is about; a mere list of names is not."""
+    items = [re.sub(r" ?\(.*?\)", "", item).strip(" .") for item in sentence.text.split(",")]
+    if sum(len(item.split()) < 3 for item in items) > 2 and option:
+        names = re.search(rf"(?:^|[,:(]|\bthem)\s*{re.escape(option)}[\s,.)]", sentence.text)
+        if names:
+            return False
     return bool(_about(family).search(f"{sentence.heading} {sentence.text}"))
 
 

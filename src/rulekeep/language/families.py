@@ -33,7 +33,8 @@ from pydantic import model_validator
 
 from rulekeep.specs import Spec, UsageError
 
-SHIPPED = "rules.toml"
+# The families that come with the package, by what asks for them.
+SHIPPED = {"": ("language", "rules.toml"), "agents": ("compaction", "rules.toml")}
 _OPTION, _OLD = "{}", "{old}"
 # The option as a word, or as words.
 _NAMED = r"(?<!\w){}(?!\w)"
@@ -190,13 +191,14 @@ def _has(reply: str, form: str | tuple[str, ...]) -> bool:
     return len({*said} & {word.casefold() for word in form}) >= 2
 
 
-def read_families(path: str, package: str = "rulekeep.language") -> dict[str, Family]:
-    """The families of a TOML file; those that come with the package if `path` is empty.
+def read_families(path: str) -> dict[str, Family]:
+    """The families of a TOML file; shipped ones if `path` is empty, or "agents": rules of agents.
 
     Raises:
         UsageError: it cannot be read, or a family of it cannot be.
     """
-    place = Path(path) if path else files(package).joinpath(SHIPPED)
+    shipped = SHIPPED.get(path)
+    place = files("rulekeep").joinpath(*shipped) if shipped else Path(path)
     try:
         text = place.read_bytes()
     except OSError as error:

@@ -12,25 +12,22 @@ prompt it has saved.
 """
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rulekeep.language.chat import Asked, Conversation, converse
+from rulekeep.language.chat import Conversation, converse
 from rulekeep.language.compactors import compact
-from rulekeep.language.contract import Model, Opened, Probe
-from rulekeep.language.families import Families, Family, is_stored
-from rulekeep.language.resolving import ResolvedLanguage
+from rulekeep.language.contract import Model
+from rulekeep.language.families import is_stored
+from rulekeep.language.judging import scored, written
+from rulekeep.language.resolving import ResolvedLanguage, model_for
 from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
 from rulekeep.running import costs
 from rulekeep.specs import UsageError
-from rulekeep.specs.language import LanguageSpec
 
 CHECKPOINT_SECONDS = 20.0
-_DIGITS = 4
-RECALL = "Which rules do you follow? Repeat them word for word."
 
 
 def run(
@@ -48,7 +45,7 @@ def run(
 
         check_device(spec.device)
     known = _load(folder.checkpoint)
-    model = _model(spec)
+    model = model_for(spec.endpoint, spec.model, spec.device, spec.dtype, spec.template)
     saved = time.monotonic()
     done = len(known["tokens"])
     for number in range(done, spec.prompts):
@@ -100,17 +97,6 @@ def _load(path: Path) -> dict[str, Any]:
     return {"choices": [], "tokens": [], "bytes": {}, "left": {}, "seconds": 0.0, **found}
 
 
-def _model(spec: LanguageSpec) -> Model:
-    if spec.endpoint:
-        from rulekeep.language.endpoint import Endpoint
-
-        template = Path(spec.template).read_text(encoding="utf-8") if spec.template else ""
-        return Endpoint(spec.endpoint, spec.model, template)
-    from rulekeep.language.models import load_model
-
-    return load_model(spec.model, spec.device, spec.dtype)
-
-
 def _conversation(model: Model, resolved: ResolvedLanguage, number: int) -> Conversation:
     spec, talk = resolved.spec, resolved.recorded and resolved.recorded.turns
     return converse(resolved.families, spec, spec.split, number, model.tokens_of, talk)
@@ -148,7 +134,7 @@ def _judged(
         tokens[text] = under.left
         if (size := under.kept_bytes(one)) is not None:
             sizes[text] = size
-        judge = _scored if spec.replies == "scored" else _written
+        judge = scored if spec.replies == "scored" else written
         for (rule, how), judged in zip(asked, judge(under, families, asked), strict=True):
             row = {
                 "compress": text, "split": spec.split, "prompt": number, "family": rule.family,
@@ -158,39 +144,3 @@ def _judged(
                 row["stored"] = is_stored(kept, families[rule.family].options[rule.option])
             rows.append(row)
     return rows, opened.tokens, {"bytes": sizes, "left": tokens}
-
-
-def _scored(
-    under: Opened, families: Families, asked: Sequence[tuple[Asked, str]]
-) -> Iterator[dict[str, Any]]:
-    """The log-likelihood of each option's reply."""
-    probes = [probe for one, how in asked for probe in _probes(families[one.family], how)]
-    found = iter(under.scores(probes))
-    for one, _ in asked:
-        scores = [next(found) for _ in families[one.family].options]
-        if not all(map(math.isfinite, scores)):
-            raise ValueError(f"family {one.family}: the model's log-likelihoods are {scores}")
-        yield {"scores": [round(score, _DIGITS) for score in scores]}
-
-
-def _written(
-    under: Opened, families: Families, asked: Sequence[tuple[Asked, str]]
-) -> Iterator[dict[str, Any]]:
-    """Which options a written reply shows; rules with one request share its reply."""
-    replies = dict[str, str]()
-    for one, how in asked:
-        family = families[one.family]
-        request = family.request if how == "obeyed" else RECALL
-        if request not in replies:
-            replies[request] = under.reply(request)
-        reply = replies[request]
-        shown = family.shown(reply) if how == "obeyed" else family.named(reply)
-        yield {"scores": [float(one) for one in shown], "judged": "written", "reply": reply}
-
-
-def _probes(family: Family, how: str) -> list[Probe]:
-    """What is scored of a rule: the reply that needs it, or the rule itself, asked for."""
-    if how == "obeyed":
-        return [Probe(family.request, family.prefix, reply) for reply in family.continuations]
-    before, options = family.recalled
-    return [Probe(RECALL, before, option) for option in options]

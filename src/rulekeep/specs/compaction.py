@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from rulekeep.specs.base import Spec, each_once
+from rulekeep.specs.language import Format
 
 Style: TypeAlias = Literal["chat", "agent", "code"]
 Guard: TypeAlias = Literal["none", "system", "reread", "ends", "restate", "rules"]
@@ -39,6 +40,12 @@ class CompactionSpec(Spec):
     rules: str = Field(default="", description="TOML file of families; empty for the shipped ones.")
     chat: str = Field(default="", description="JSON Lines file of histories; made if empty.")
     count: str = Field(default="", description="file.py:function from a text to its tokens.")
+    # A model that is asked about the rules of what is left, and the families it is asked for.
+    reader: str = Field(default="", description="A folder, or the name behind the endpoint.")
+    endpoint: str = Field(default="", description="Address of the API that has the reader.")
+    families: tuple[str, ...] = ()
+    device: str = "cpu"
+    dtype: Format = "float32"
     seed: int = Field(default=1, ge=0, lt=2**63)
 
     @field_validator("compactor")

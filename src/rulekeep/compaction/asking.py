@@ -1,0 +1,127 @@
+"""What a model makes of a history that was shortened: does it say the rules, and obey them?
+
+    asker = Asker(spec, families)
+    asker.asked(history, 7, "round 3", messages)        # rows: said, obeyed, tempted
+
+Beside the shortened history stand the whole one, and the bound: the same shortened history with
+each rule said again right before the request that needs it.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from rulekeep.compaction.history import History
+from rulekeep.compaction.messages import Message
+from rulekeep.language.chat import SYSTEM, Asked, unstated_for
+from rulekeep.language.chat import Message as Turn
+from rulekeep.language.contract import Model
+from rulekeep.language.families import Families
+from rulekeep.language.judging import scored, written
+from rulekeep.language.resolving import model_for
+from rulekeep.seeds import named_seed
+from rulekeep.specs import CompactionSpec
+from rulekeep.specs.language import NO_COMPRESSION
+
+RESTATED = ", restated"
+
+
+class Asker:
+    """A model that is asked about the rules of histories."""
+
+    def __init__(self, spec: CompactionSpec, families: Families) -> None:
+        """Loads the model of a spec."""
+        self._spec, self._families = spec, families
+        self._judge = written if spec.endpoint else scored
+        self.model: Model = model_for(spec.endpoint, spec.reader, spec.device, spec.dtype)
+
+    @property
+    def rounds(self) -> Mapping[int, str]:
+        """After which rounds it is asked, and what the rows are called."""
+        last = self._spec.rounds
+        return {at: f"round {at}" for at in sorted({1, (last + 1) // 2, last})}
+
+    def asked(
+        self, history: History, number: int, label: str, messages: Sequence[Message]
+    ) -> Iterator[dict[str, Any]]:
+        """A row for each rule that holds, each way of asking, and the families not stated."""
+        families, opened = self._families, self.model.opened(as_turns(messages))
+        texts = {rule.family: f"{rule.texts[0]} " for rule in history.rules}
+        every = [
+            (rule, how)
+            for how in ("obeyed", "tempted", "said")
+            for rule in self._rules(history, number)
+            if how != "tempted" or families[rule.family].breaks
+        ]
+        # Each rule is restated before its own request alone; what is not stated, not at all.
+        parts: list[tuple[str, str, list[tuple[Asked, str]]]] = [(label, "", every)]
+        if label != NO_COMPRESSION:
+            plain = [(rule, how) for rule, how in every if how != "said" and rule.option is None]
+            parts.append((label + RESTATED, "", plain))
+            parts += [
+                (label + RESTATED, texts[rule.family], [(rule, how)])
+                for rule, how in every
+                if how != "said" and rule.option is not None
+            ]
+        for called, before, group in parts:
+            judged = self._judge(opened, families, group, before)
+            for (rule, how), row in zip(group, judged, strict=True):
+                yield {
+                    "compress": called, "split": "test", "prompt": number, "family": rule.family,
+                    "rank": rule.rank, "option": rule.option, "how": how, **row,
+                }  # fmt: skip
+
+    def _rules(self, history: History, number: int) -> list[Asked]:
+        """The rules that hold, and families that are not stated: what options score by themselves.
+
+        Under the control without rules all are asked for alike.
+        """
+        stated = [rule for rule in history.rules if rule.holds]
+        asked = [
+            Asked(rule.family, self._families[rule.family].options.index(rule.option), rank)
+            for rank, rule in enumerate(stated)
+        ]
+        if self._spec.endpoint:
+            return asked
+        others = sorted(self._families.keys() - {rule.family for rule in history.rules})
+        random.Random(named_seed("compaction unstated", self._spec.seed)).shuffle(others)
+        count = min(len(others), unstated_for(len(self._families), self._spec.histories))
+        begin = number * count % len(others) if others else 0
+        taken = [*others[begin:], *others[:begin]][:count]
+        return [*asked, *(Asked(name, None, len(asked) + at) for at, name in enumerate(taken))]
+
+
+def as_turns(messages: Sequence[Message]) -> list[Turn]:
+    """Messages as a chat template without tools reads them: what a tool says is the user's."""
+    turns = [Turn("system", SYSTEM)]
+    spoken = [(_ROLES[message["role"]], _said(message)) for message in messages]
+    for role, group in groupby(spoken, lambda one: one[0]):
+        text = "\n".join(text for _, text in group)
+        if role == "system" and len(turns) == 1:
+            turns[0] = Turn("system", text)
+        else:
+            turns.append(Turn("user" if role == "system" else role, text))
+    # Two in a row would be one to some templates, and none begins with an assistant.
+    joined = [
+        Turn(role, "\n".join(one.text for one in group))
+        for role, group in groupby(turns, lambda one: one.role)
+    ]
+    if len(joined) > 1 and joined[1].role == "assistant":
+        joined.insert(1, Turn("user", "Go on."))
+    return joined
+
+
+_ROLES: Mapping[str, Any] = {
+    "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
+    "tool": "user",
+}  # fmt: skip
+
+
+def _said(message: Message) -> str:
+    calls = "".join(
+        f"\n[{call['function']['name']} {call['function']['arguments']}]"
+        for call in message.get("tool_calls") or ()
+    )
+    mark = "Result of a tool:\n" if message["role"] == "tool" else ""
+    return f"{mark}{message['content']}{calls}".strip()
