@@ -18,8 +18,7 @@ from rulekeep.language.chat import SYSTEM, Asked, unstated_for
 from rulekeep.language.chat import Message as Turn
 from rulekeep.language.contract import Model
 from rulekeep.language.families import Families
-from rulekeep.language.judging import scored, written
-from rulekeep.language.resolving import model_for
+from rulekeep.language.judging import model_for, scored, written
 from rulekeep.seeds import named_seed
 from rulekeep.specs import CompactionSpec
 from rulekeep.specs.language import NO_COMPRESSION

@@ -3,15 +3,16 @@
     scored(opened, families, [(rule, "obeyed"), (rule, "said")])      # a row for each
 
 `how` is "obeyed" for the request that needs the rule, "tempted" for the same with a reply that
-breaks it among the options, "said" where the rule itself is asked for. No torch.
+breaks it among the options, "said" where the rule itself is asked for.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rulekeep.language.chat import Asked
-from rulekeep.language.contract import Opened, Probe
+from rulekeep.language.contract import Model, Opened, Probe
 from rulekeep.language.families import Families, Family
 
 RECALL = "Which rules do you follow? Repeat them word for word."
@@ -53,3 +54,15 @@ def _probes(family: Family, how: str, before: str) -> list[Probe]:
         return [Probe(RECALL, prefix, option) for option in options]
     replies = [*family.continuations, *([family.breaks] if how == "tempted" else [])]
     return [Probe(before + family.request, family.prefix, reply) for reply in replies]
+
+
+def model_for(endpoint: str, name: str, device: str, dtype: str, template: str = "") -> Model:
+    """A model of a folder, or behind an endpoint; only here is torch loaded."""
+    if endpoint:
+        from rulekeep.language.endpoint import Endpoint
+
+        text = Path(template).read_text(encoding="utf-8") if template else ""
+        return Endpoint(endpoint, name, text)
+    from rulekeep.language.models import load_model
+
+    return load_model(name, device, dtype)

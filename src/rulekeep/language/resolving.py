@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rulekeep.language.chat import converse
 from rulekeep.language.compressions import Compression
-from rulekeep.language.contract import Model
 from rulekeep.language.declared import check_declared, model_digest
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
 from rulekeep.language.recorded import Recorded, read_chat
@@ -125,15 +124,3 @@ def _template_digest(place: str) -> str:
         return hashlib.sha256(Path(place).read_bytes()).hexdigest()[:12]
     except OSError as error:
         raise UsageError(f"--template {place}: {error.strerror}; name a Jinja file") from None
-
-
-def model_for(endpoint: str, name: str, device: str, dtype: str, template: str = "") -> Model:
-    """A model of a folder, or behind an endpoint; only here is torch loaded."""
-    if endpoint:
-        from rulekeep.language.endpoint import Endpoint
-
-        text = Path(template).read_text(encoding="utf-8") if template else ""
-        return Endpoint(endpoint, name, text)
-    from rulekeep.language.models import load_model
-
-    return load_model(name, device, dtype)

@@ -21,8 +21,8 @@ from rulekeep.language.chat import Conversation, converse
 from rulekeep.language.compactors import compact
 from rulekeep.language.contract import Model
 from rulekeep.language.families import is_stored
-from rulekeep.language.judging import scored, written
-from rulekeep.language.resolving import ResolvedLanguage, model_for
+from rulekeep.language.judging import model_for, scored, written
+from rulekeep.language.resolving import ResolvedLanguage
 from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
 from rulekeep.running import costs
 from rulekeep.specs import UsageError
