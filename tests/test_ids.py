@@ -83,7 +83,10 @@ OTHERS: dict[type[AnySpec], dict[str, tuple[Any, Values]]] = {
     CompactionSpec: {
         "compactor": ("keep_ends", {}), "model": ("copying", SUMMARY),
         "summary_prompt": ("words", SUMMARY), "rules": ("ten.toml", {}),
-        "chat": ("long.jsonl", {}), "count": ("own.py:count", {}),
+        "chat": ("long.jsonl", {}), "count": ("own.py:count", {}), "reader": ("model", {}),
+        "endpoint": ("http://localhost:8000/v1", {"reader": "named"}),
+        "families": (tuple(f"name{n}" for n in range(10)), {"rules": "twelve.toml"}),
+        "device": ("cuda", {"reader": "model"}),
     },
 }  # fmt: skip
 
@@ -102,6 +105,11 @@ def another(kind: type[AnySpec], name: str) -> tuple[Any, Values]:
     return usual + 1 if isinstance(usual, int) else usual / 2 or 0.5, {}
 
 
+def several(count: int) -> str:
+    options = '["Nora", "Felix"]'
+    return "".join(FAMILY.format(name=f"name{n}", options=options) for n in range(count))
+
+
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the specs name."""
@@ -115,9 +123,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "chat.jinja": "{{ messages }}", "other.jinja": "{{ messages }}!",
         "chat.jsonl": json.dumps(turns("hi")),
         "mine.py": PREDICTOR.format(name="Mine") + PREDICTOR.format(name="Other"),
-        "ten.toml": "".join(
-            FAMILY.format(name=f"name{n}", options='["Nora", "Felix"]') for n in range(10)
-        ),
+        "ten.toml": several(10), "twelve.toml": several(12),
         "long.jsonl": json.dumps(turns("hi " * 2500) * 40),
         "own.py": (
             "def small(keys): ...\ndef short(text, budget): ...\n"
