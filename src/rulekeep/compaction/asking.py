@@ -37,9 +37,13 @@ class Asker:
 
     @property
     def rounds(self) -> Mapping[int, str]:
-        """After which rounds it is asked, and what the rows are called."""
-        last = self._spec.rounds
-        return {at: f"round {at}" for at in sorted({1, (last + 1) // 2, last})}
+        """After which rounds it is asked: the first and the last; and what the rows are called.
+
+        The compactor that keeps everything has the whole history, which is asked about once.
+        """
+        if self._spec.compactor == "everything":
+            return {1: NO_COMPRESSION}
+        return {at: f"round {at}" for at in (1, self._spec.rounds)}
 
     def asked(
         self, history: History, number: int, label: str, messages: Sequence[Message]

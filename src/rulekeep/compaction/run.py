@@ -51,7 +51,6 @@ from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
 from rulekeep.registry import failure_line, find_function
 from rulekeep.specs import CompactionSpec
 from rulekeep.specs.compaction import STAND_INS
-from rulekeep.specs.language import NO_COMPRESSION
 
 if TYPE_CHECKING:
     from rulekeep.compaction.asking import Asker
@@ -143,8 +142,6 @@ def shortened(
     standings, reached = list[list[Standing]](), list[list[bool]]()
     rounds, failure, seen = list[Round](), "", dict[str, str]()
     choices = list[dict[str, Any]]()
-    if asker:
-        choices += asker.asked(history, number, NO_COMPRESSION, messages)
     for at in range(spec.rounds):
         given, began = copy.deepcopy(messages), time.perf_counter()
         left = list[Message]()
