@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from rulekeep.analysis.charts import COLOURS
 from rulekeep.analysis.groups import Group
-from rulekeep.analysis.plots import Strip, as_bytes, strip, strips
+from rulekeep.analysis.plots import as_bytes, strips
 from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
@@ -212,14 +212,12 @@ def gain_by_penalty(
 def drawn(rows: Rows) -> bytes:
     """A panel a task setting, and one at 16 KiB: each mixer at every length."""
     names = [group.label for group in ranked(rows, EQUAL, RECITE, LONG)]
-    panels: Mapping[str, Sequence[Strip | str]] = {
-        f"{one.task}, {one.placement} rules": [
-            strip(rows.cell(name, one), LENGTHS) for name in names
-        ]
+    panels: Mapping[str, Sequence[Group | str | None]] = {
+        f"{one.task}, {one.placement} rules": [rows.cell(name, one) for name in names]
         for one in SETTINGS
     } | {
         f"{RECITE.task}, {RECITE.placement} rules, {KIB} KiB a layer": [
-            strip(rows.cell(AT_16_KIB[name], RECITE), LENGTHS) if name in AT_16_KIB
+            rows.cell(AT_16_KIB[name], RECITE) if name in AT_16_KIB
             else f"not at {KIB} KiB"
             for name in names
         ]

@@ -15,7 +15,7 @@ and how often gates open by kind of token. Fills docs/evidence.md.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rulekeep.analysis.plots import as_bytes, strip, strips
+from rulekeep.analysis.plots import as_bytes, strips
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, mean, more
 from rulekeep.analysis.summary import Interval, Summary
 from rulekeep.analysis.variants import is_variant
@@ -256,7 +256,7 @@ def of_controls(rows: Rows) -> str:
 def drawn(rows: Rows) -> bytes:
     """A panel a placement: each variant at every length."""
     panels = {
-        f"{one.task}, {one.placement} rules": [strip(rows.cell(key, one), LENGTHS) for key in ORDER]
+        f"{one.task}, {one.placement} rules": [rows.cell(key, one) for key in ORDER]
         for one in SETTINGS
     }
     return as_bytes(strips(panels, [f"{NAMES[key]}  {key}" for key in ORDER], LENGTHS), "png")

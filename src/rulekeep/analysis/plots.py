@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +14,6 @@ from matplotlib.ticker import FixedLocator
 from rulekeep.analysis.charts import COLOURS
 from rulekeep.analysis.groups import Group
 from rulekeep.analysis.rows import NOT_RUN
-from rulekeep.analysis.summary import Summary
 
 
 def as_bytes(figure: Figure, file_format: str) -> bytes:
@@ -58,56 +56,41 @@ def shown(figure: Figure) -> str:
     return digest.hexdigest()
 
 
-class Strip(NamedTuple):
-    """A row of one panel: the value of each seed and their summary, by test length, and chance."""
-
-    seeds: Mapping[int, Mapping[int, float]]
-    summaries: Mapping[int, Summary | None]
-    chance: float
-
-
-def strip(group: Group | None, contexts: Sequence[int]) -> Strip | str:
-    """What a cell retains, as a row of a panel; or that it is not run."""
-    if group is None:
-        return NOT_RUN
-    return Strip(
-        {at: group.by_seed("retention", at) for at in contexts},
-        {at: group.summary("retention", at) for at in contexts},
-        round(group.chance("retention", contexts[-1]) or 0.0, 3),
-    )
-
-
 def strips(
-    panels: Mapping[str, Sequence[Strip | str]], labels: Sequence[str], contexts: Sequence[int]
+    panels: Mapping[str, Sequence[Group | str | None]],
+    labels: Sequence[str],
+    contexts: Sequence[int],
 ) -> Figure:
     """Retention, a labelled row each and a panel a task setting: a point a seed, a bar an interval.
 
-    Where there is no row, what is said instead. Dotted: the chance level.
+    Where there is no group, a text instead, by default that it is not run. Dotted: chance.
     """
     drawn = Figure(figsize=(3 + 4 * len(panels), 1.2 + 0.31 * len(labels)), layout="constrained")
     shown: dict[int, Artist] = {}
     for axes, (title, rows) in zip(
         drawn.subplots(1, len(panels), sharey=True), panels.items(), strict=True
     ):
+        groups = {y: row for y, row in enumerate(rows) if isinstance(row, Group)}
         for place, context in enumerate(contexts):
-            for y, row in enumerate(rows):
+            for y, group in groups.items():
                 at = y + 0.22 * (place - 1)
-                if isinstance(row, str):
-                    continue
-                summary = row.summaries.get(context)
+                summary = group.summary("retention", context)
                 if summary is None or summary.mean is None:
                     continue
                 colour = COLOURS[place]
-                each = [*row.seeds[context].values()]
+                each = [*group.by_seed("retention", context).values()]
                 axes.plot(each, [at] * len(each), ".", color=colour, alpha=0.4)
                 (mean,) = axes.plot([summary.mean], [at], "|", color=colour, markersize=9, mew=2)
                 shown.setdefault(context, mean)
                 if summary.low is not None:
                     axes.plot([summary.low, summary.high], [at, at], color=colour, linewidth=1.2)
         for y, row in enumerate(rows):
-            if isinstance(row, str):
-                axes.text(0.5, y, row, ha="center", va="center", color="0.5", fontsize=8)
-        for level in {row.chance for row in rows if not isinstance(row, str)}:
+            if not isinstance(row, Group):
+                axes.text(0.5, y, row or NOT_RUN, ha="center", va="center", color="0.5", fontsize=8)
+        longest = contexts[-1]
+        for level in {
+            round(group.chance("retention", longest) or 0.0, 3) for group in groups.values()
+        }:
             axes.axvline(level, color="0.3", linestyle=":", zorder=0)
         axes.set(title=title, xlabel="retention", xlim=(-0.02, 1.02))
         axes.grid(alpha=0.3)

@@ -33,7 +33,7 @@ def tabulated(records: Sequence[Record]) -> tuple[list[Run], list[str]]:
             record = before if stands else record
         last[record.id] = record
     notes += [*_tested_later(records), *_own_notes(last.values())]
-    runs = _beside_trained(_with_difficulty(_with_later([*map(Run.of, last.values())])))
+    runs = _beside_trained(_named([*map(Run.of, last.values())]))
     labelled = [replace(run, label=one) for run, one in zip(runs, labels(runs), strict=True)]
     runs, apart = _by_code(labelled)
     runs.sort(
@@ -45,35 +45,34 @@ def tabulated(records: Sequence[Record]) -> tuple[list[Run], list[str]]:
     return runs, [*notes, *_repeated(runs), *_unequal(runs), *apart]
 
 
-def _with_later(runs: Sequence[Run]) -> list[Run]:
-    """Runs with options that came after them: they were made with the defaults."""
+def _named(runs: Sequence[Run]) -> list[Run]:
+    """Runs with their tasks named, and with the options of their mixers that came after them.
+
+    An option of a task is part of its name where the task was run at several values.
+    """
+    options = [named(run.record.spec.task_options) for run in runs]
+    values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     defaults: dict[str, dict[str, str]] = defaultdict(dict)
-    for run in runs:
+    for run, own in zip(runs, options, strict=True):
+        for key, value in own.items():
+            values[run.task][key].add(value)
         # A run that failed may not say what was asked for: its plan may be lost.
         if run.record.is_result:
             given = run.record.given
             defaults[run.mixer] |= {k: v for k, v in run.settings.items() if k not in given}
-    return [replace(run, settings={**defaults[run.mixer], **run.settings}) for run in runs]
-
-
-def _with_difficulty(runs: Sequence[Run]) -> list[Run]:
-    """An option of a task is part of its name where the task was run at several values."""
-    options = [named(run.record.spec.task_options) for run in runs]
-    keys: dict[str, set[str]] = defaultdict(set)
     for run, own in zip(runs, options, strict=True):
-        keys[run.task] |= own.keys()
-    values: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for run, own in zip(runs, options, strict=True):
-        for key in keys[run.task]:
-            values[run.task, key].add(own.get(key, "none"))
+        for key in values[run.task].keys() - own.keys():
+            values[run.task][key].add("none")
     shown = []
     for run, own in zip(runs, options, strict=True):
-        several = [key for key in sorted(keys[run.task]) if len(values[run.task, key]) > 1]
+        several = [key for key, each in sorted(values[run.task].items()) if len(each) > 1]
         # Where rules stand is said by itself: early or marked.
         parts = [
             f"{'' if key == 'placement' else f'{key} '}{own.get(key, 'none')}" for key in several
         ]
-        shown.append(replace(run, task=", ".join([run.task, *parts])))
+        # A run of before an option was made with its default.
+        settings = {**defaults[run.mixer], **run.settings}
+        shown.append(replace(run, task=", ".join([run.task, *parts]), settings=settings))
     return shown
 
 

@@ -31,7 +31,7 @@ def is_variant(record: Record, one: MixerSpec, **settings: Option) -> bool:
     if not all(spec.rest.get(name) == value for name, value in wanted.items()):
         return False
     defaults = default_options(one.mixer)
-    if defaults is _UNKNOWN:
+    if defaults is None:
         # All that its id counts was asked for. The rest may be a default, which only it says.
         asked = _by_mixer(one, spec.mixer_options)
         given = {k: v for k, v in spec.mixer_options.items() if k in record.given_options}
@@ -46,35 +46,30 @@ def is_of_task(record: Record, task: str, **options: object) -> bool:
     return spec.task == task and options.items() <= spec.task_options.items()
 
 
-_UNKNOWN: dict[str, Option] = {}
+def default_options(mixer: str) -> dict[str, Option] | None:
+    """The default options of a mixer, read from its source; for a hybrid those of each.
 
-
-def default_options(mixer: str) -> dict[str, Option]:
-    """The default options of a mixer, read from its source; for a hybrid those of each."""
-    files = (name.rpartition(":")[0] for name in mixer.split(HYBRID) if name not in MIXERS)
-    return _default_options(mixer, *map(_as_it_is, files))
-
-
-def _as_it_is(file: str) -> tuple[Path, int]:
-    """What a relative name stands for here and now."""
-    path = Path(file).absolute()
-    try:
-        return path, path.stat().st_mtime_ns
-    except (OSError, ValueError):
-        return path, 0
+    None where one cannot be read.
+    """
+    # What a relative name of a file stands for here.
+    return _default_options(mixer, Path.cwd())
 
 
 @cache
-def _default_options(mixer: str, *_files: tuple[Path, int]) -> dict[str, Option]:
-    several = HYBRID in mixer
+def _default_options(mixer: str, folder: Path) -> dict[str, Option] | None:
     found: dict[str, Option] = {}
     for name in mixer.split(HYBRID):
-        own = MIXERS.defaults(name) if name in MIXERS else _of_file(name)
-        if own is None:
-            return _UNKNOWN
+        if name in MIXERS:
+            own = MIXERS.defaults(name)
+        else:
+            place, _, kind = name.rpartition(":")
+            try:
+                own = option_defaults(ast.parse((folder / place).read_text("utf-8")), kind)
+            except (OSError, ValueError, SyntaxError):
+                return None
         # `serial` chooses how to compute, not what: no record has it.
         own.pop("serial", None)
-        found |= {f"{name}.{key}" if several else key: value for key, value in own.items()}
+        found |= {f"{name}.{key}" if HYBRID in mixer else key: one for key, one in own.items()}
     return found
 
 
@@ -92,14 +87,6 @@ def shown_options(record: Record) -> dict[str, Option]:
         for key, value in record.spec.mixer_options.items()
         if key in record.given and (key not in usual or usual[key] != value)
     }
-
-
-def _of_file(name: str) -> dict[str, Option] | None:
-    place, _, kind = name.rpartition(":")
-    try:
-        return option_defaults(ast.parse(Path(place).read_text(encoding="utf-8")), kind)
-    except (OSError, ValueError, SyntaxError):
-        return None
 
 
 def _by_mixer(one: MixerSpec, known: Mapping[str, Option]) -> dict[str, Option]:
