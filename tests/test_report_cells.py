@@ -205,10 +205,9 @@ def test_what_is_drawn_is_the_mean_over_the_seeds_that_reached_a_step() -> None:
         [{"step": 10, "val_loss": 4.0}, {"step": 20, "val_loss": NAN}, {"step": 30}],
     ]
     series = over_steps("delta", Style("#000000"), histories, "val_loss")
-    assert series is not None
     assert series.points == [Point(10, 3.0, seeds=2), Point(20, 1.0, seeds=1)]
     assert series.seeds == [[(10, 2.0), (20, 1.0)], [(10, 4.0)]]
-    assert over_steps("delta", Style("#000000"), histories, "retention") is None
+    assert over_steps("delta", Style("#000000"), histories, "retention").points == []
     summary = Summary(0.5, 0.1, 0.4, 0.6, 5, 1)
     assert Point.of(64, summary) == (64, 0.5, 0.4, 0.6, 5)
     assert [Point(1, 1, seeds=seeds).few for seeds in (None, 4, 5)] == [False, True, False]

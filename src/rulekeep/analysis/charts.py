@@ -113,10 +113,10 @@ def styles(labels: Sequence[str], black: Iterable[str] = ()) -> dict[str, Style]
 
 def over_steps(
     label: str, style: Style, histories: Sequence[Sequence[Mapping[str, float]]], figure: str
-) -> Series | None:
+) -> Series:
     """A figure over training: the mean of the seeds that reached a step, and a line for each.
 
-    A history has a row for each evaluation. None if no row has the figure.
+    A history has a row for each evaluation.
     """
     lines = [
         [(row["step"], row[figure]) for row in one if {"step", figure} <= row.keys()]
@@ -128,17 +128,23 @@ def over_steps(
         steps.setdefault(x, []).append(y)
     points = [Point(x, sum(ys) / len(ys), seeds=len(ys)) for x, ys in sorted(steps.items())]
     seeds = [line for line in lines if line] if len(lines) > 1 else []
-    return Series(label=label, style=style, points=points, seeds=seeds) if points else None
+    return Series(label=label, style=style, points=points, seeds=seeds)
 
 
 def capped(chart: Chart, most: int = MOST_PANELS) -> Chart:
-    """At most so many panels, and a caption that says what was left out."""
-    left = chart.panels[most:]
-    if not left:
-        return chart
-    names = ", ".join(dict.fromkeys(panel.title for panel in left))
-    caption = f"{chart.caption} The first {most} panels; {len(left)} more are not drawn: {names}."
-    return replace(chart, caption=caption, panels=chart.panels[:most])
+    """At most so many panels, and a caption that says what was left out.
+
+    A line without a point is none, and so is a panel without a line.
+    """
+    lines = [[one for one in panel.series if one.points] for panel in chart.panels]
+    panels = [
+        replace(panel, series=own) for panel, own in zip(chart.panels, lines, strict=True) if own
+    ]
+    caption, left = chart.caption, panels[most:]
+    if left:
+        names = ", ".join(dict.fromkeys(panel.title for panel in left))
+        caption += f" The first {most} panels; {len(left)} more are not drawn: {names}."
+    return replace(chart, caption=caption, panels=panels[:most])
 
 
 def pareto_front(points: Sequence[tuple[float, float]], end: float) -> list[tuple[float, float]]:
