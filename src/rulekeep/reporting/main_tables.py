@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rulekeep.analysis.groups import Group, Rates, against_attention
 from rulekeep.analysis.runs import Run
@@ -60,7 +60,7 @@ def scores(groups: Sequence[Group]) -> Table:
         for test in group.test_contexts:
             rival = against_attention(group, groups, "retention", test)
             undefined = group.is_undefined(test)
-            brief = {title: group.summary(figure, test) for title, figure in _BRIEF.items()}
+            briefs = ((title, group.summary(figure, test)) for title, figure in _BRIEF.items())
             rows.append(
                 {
                     **_place(group),
@@ -71,7 +71,11 @@ def scores(groups: Sequence[Group]) -> Table:
                     "against attention": signed(rival[1]) if rival else None,
                     "which": rival[0].label if rival else None,
                     "exact": group.summary("exact", test),
-                    **{title: _brief(one) for title, one in brief.items()},
+                    # One that diverged in all seeds says so.
+                    **{
+                        title: one if one is None or one.mean is None else one.mean
+                        for title, one in briefs
+                    },
                     "intrusions": _intrusions(group, test),
                     "seeds": None
                     if undefined
@@ -85,34 +89,24 @@ def corrected(groups: Iterable[Group]) -> Table:
     """Every score of every cell, 0 at chance and 1 where all is right."""
     rows: list[dict[str, Value]] = [
         {
-            **_place(group),
-            "tested at": test,
+            **place,
             **{one.title: _beside_chance(group, figure, test) for figure, one in SCORES.items()},
             "seeds": seeds_cell(len(group.by_seed("retention", test, "corrected"))),
         }
-        for group in groups
-        for test in _tested(group)
+        for group, test, place in _tested(groups)
     ]
     return Table.of("corrected", *words("corrected"), rows)
 
 
 def parts(groups: Iterable[Group]) -> Table:
     """Retention of every cell by output step, by rule position and by kind of rule."""
+    heads = dict(zip(("by output step", "by rule position", "by kind"), PARTS, strict=True))
     rows: list[dict[str, Value]] = []
-    for group in groups:
-        for test in _tested(group):
-            step, position, kind = (_by_part(group, part, test) for part in PARTS)
-            if step or position or kind:
-                rows.append(
-                    {
-                        **_place(group),
-                        "tested at": test,
-                        "by output step": step,
-                        "by rule position": position,
-                        "by kind": kind,
-                        "seeds": seeds_cell(len(group.finite("retention", test))),
-                    }
-                )
+    for group, test, place in _tested(groups):
+        shown = {head: _by_part(group, part, test) for head, part in heads.items()}
+        if any(shown.values()):
+            seeds = seeds_cell(len(group.finite("retention", test)))
+            rows.append({**place, **shown, "seeds": seeds})
     return Table.of("parts", *words("parts"), rows)
 
 
@@ -275,14 +269,12 @@ def _place_of(run: Run) -> dict[str, Value]:
     return {**place, "seed": run.seed, "rate": rate}
 
 
-def _tested(group: Group) -> list[int]:
-    """Lengths at which a seed was tested, to its end or not."""
-    tested = {one.context for run in group.runs.values() for one in run.record.tests()}
-    return sorted(tested)
-
-
-def _brief(summary: Summary | None) -> Value:
-    return summary if summary is None or summary.mean is None else summary.mean
+def _tested(groups: Iterable[Group]) -> Iterator[tuple[Group, int, dict[str, Value]]]:
+    """Each group at each length that a seed was tested at, to its end or not; and its place."""
+    for group in groups:
+        tests = (one.context for run in group.runs.values() for one in run.record.tests())
+        for test in sorted({*tests}):
+            yield group, test, {**_place(group), "tested at": test}
 
 
 def _learned(retentions: Sequence[float]) -> Cell | None:
