@@ -20,7 +20,6 @@ from rulekeep.analysis.best import (
 )
 from rulekeep.analysis.flat import flat
 from rulekeep.analysis.groups import Group, against_attention, mean_of, strength
-from rulekeep.analysis.labels import spoken
 from rulekeep.analysis.ranking import Ranking, ranked
 from rulekeep.analysis.rows import (
     Rows,
@@ -33,6 +32,7 @@ from rulekeep.analysis.rows import (
     state_kib,
     with_lowest,
 )
+from rulekeep.analysis.runs import spoken
 from rulekeep.analysis.summary import summarise
 
 ROTARY = {"positions": "rotary"}

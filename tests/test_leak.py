@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from rulekeep.article.leak import WINDOW, leak_scores
-from rulekeep.reporting.words import words
+from rulekeep.reporting.tables import words
 
 Command = Callable[..., tuple[int, bytes, str]]
 

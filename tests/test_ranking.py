@@ -11,7 +11,7 @@ from rulekeep.analysis.groups import against_attention, grouped
 from rulekeep.analysis.ranking import Ranking, ranked
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import packed_values
-from rulekeep.reporting.ranking_table import ranked as table_of
+from rulekeep.reporting.main_tables import ranked as table_of
 from rulekeep.reporting.sentences import sentences
 
 SEEDS = (1, 2, 3, 4, 5)

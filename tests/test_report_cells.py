@@ -13,7 +13,7 @@ from rulekeep.analysis.ranking import ranked
 from rulekeep.analysis.summary import Summary, summarise, summarise_scores
 from rulekeep.reporting import main_tables as tables
 from rulekeep.reporting.main_tables import csv_text, parts
-from rulekeep.reporting.ranking_table import ranked as ranked_table
+from rulekeep.reporting.main_tables import ranked as ranked_table
 from rulekeep.reporting.sentences import sentences
 from rulekeep.reporting.tables import Cell, Table, markdown, number_cell
 

@@ -6,7 +6,7 @@ history, the preset `quick` as it is, and the certificates of tasks.
 
 from collections.abc import Sequence
 
-from rulekeep.analysis.labels import BASELINE
+from rulekeep.analysis.runs import BASELINE
 from rulekeep.analysis.variants import is_variant
 from rulekeep.records import Record
 from rulekeep.records.folders import SHIPPED

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
-from rulekeep.analysis.labels import BASELINE, LEARNED
-from rulekeep.analysis.runs import Run, figures
+from rulekeep.analysis.runs import BASELINE, LEARNED, Run, figures
 from rulekeep.analysis.summary import (
     RateChoice,
     Summary,

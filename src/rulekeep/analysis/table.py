@@ -9,8 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from rulekeep.analysis.labels import BASELINE, labels
-from rulekeep.analysis.runs import Run, named
+from rulekeep.analysis.runs import BASELINE, Run, labels, named
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.record import name

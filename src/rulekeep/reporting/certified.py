@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from rulekeep.analysis.runs import Run
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.record import Asked, asked_of, name
-from rulekeep.reporting.tables import Cell, Table, Value, number_cell
-from rulekeep.reporting.words import words
+from rulekeep.reporting.tables import Cell, Table, Value, number_cell, words
 from rulekeep.specs import Option, UsageError
 from rulekeep.tasks import TASKS, SampledTask
 

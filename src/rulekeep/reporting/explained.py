@@ -12,8 +12,7 @@ from rulekeep.analysis.summary import Interval
 from rulekeep.explain.record import GATE, Explanation, Probed, Trace
 from rulekeep.printable import one_line
 from rulekeep.records.record import name
-from rulekeep.reporting.tables import Cell, Table, Value, number_cell
-from rulekeep.reporting.words import words
+from rulekeep.reporting.tables import Cell, Table, Value, number_cell, words
 
 _STEPS = {
     "capture": "never written",

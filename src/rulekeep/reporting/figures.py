@@ -25,7 +25,7 @@ from rulekeep.analysis.charts import (
 from rulekeep.analysis.groups import BySeed, Group
 from rulekeep.analysis.ranking import Ranking
 from rulekeep.analysis.summary import Summary, summarise, summarise_scores
-from rulekeep.reporting.words import words
+from rulekeep.reporting.tables import words
 
 # Small multiples of the variants that the first figure does not show.
 _MOST_SMALL = 48

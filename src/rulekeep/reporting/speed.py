@@ -4,8 +4,7 @@ from rulekeep.analysis.charts import Chart, Panel, Point, Series, styles
 from rulekeep.analysis.summary import Interval
 from rulekeep.printable import counted, one_line
 from rulekeep.records.record import name
-from rulekeep.reporting.tables import Cell, Table, Value, number_cell
-from rulekeep.reporting.words import words
+from rulekeep.reporting.tables import Cell, Table, Value, number_cell, words
 from rulekeep.speed import figures
 from rulekeep.speed.record import BASELINE, NAMES, Part, SpeedRecord
 

@@ -1,6 +1,6 @@
 """A table of a report, and the one way that values become text: for the page, Markdown and CSV.
 
-    Table.of("costs", "Costs", "Means over seeds.", [{"task": "recite", "seconds": 1.5}])
+    Table.of("costs", *words("costs"), [{"task": "recite", "seconds": 1.5}])
     markdown(table)
 
 Every text that a table shows is made one printable line here. Escaping for markup is left to each
@@ -14,7 +14,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
 from rulekeep.printable import one_line
@@ -82,6 +83,20 @@ class Table:
             shown = [row[column] for row in self.rows if row[column].text != MISSING]
             found.append(bool(shown) and all(cell.value is not None for cell in shown))
         return found
+
+
+def words(key: str, **values: object) -> tuple[str, str]:
+    """The title of a table or a figure, and its meaning or caption, out of templates/words.txt."""
+    title, _, meaning = str(getattr(_texts(), key)(**values)).strip().partition("\n")
+    return title, " ".join(meaning.split())
+
+
+@cache
+def _texts() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(loader=PackageLoader("rulekeep.reporting"), undefined=StrictUndefined)
+    return made.get_template("words.txt").module
 
 
 def cell(value: Value, digits: int = 3) -> Cell:

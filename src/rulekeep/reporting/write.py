@@ -29,7 +29,6 @@ from rulekeep.reporting import (
     language_charts,
     main_tables,
     page,
-    ranking_table,
     tables,
 )
 from rulekeep.reporting import explained as explaining
@@ -82,7 +81,7 @@ def write_report(
     summary += unfinished
     if records or (speed is None and not apart):
         ranking = ranked(groups)
-        shown += [] if ranking is None else [ranking_table.ranked(ranking)]
+        shown += [] if ranking is None else [main_tables.ranked(ranking)]
         summary += sentences(table, groups, ranking)
         made += charts(groups, ranking)
         shown += main_tables.of_groups(groups)
