@@ -106,6 +106,9 @@ def attended(m: Any, x: Tensor, options: Mapping[str, Any]) -> Tensor:
                 scores = scores * (max(1, factor) if by == "beyond" else factor)
             if options.get("scaling") == "yarn":
                 scores = scores * (0.1 * math.log(stretch(t)) + 1) ** 2
+            if hasattr(m, "forget"):
+                faded = sigmoid(affine(m.forget, x))[:, h].log()
+                scores += torch.stack([faded[i + 1 : t + 1].sum() for i in seen])
             if position == "alibi":
                 scores -= 2 ** (-8 * (h + 1) / HEADS) * (t - torch.tensor(seen))
             weights = scores.exp() / scores.exp().sum()
@@ -278,6 +281,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     },
     "attention convolved": ("attention", {"conv_size": 3}),
     "attention rotary convolved": ("attention", {"conv_size": 4, **ROTARY}),
+    "forgetting_attention": ("forgetting_attention", {"half_life_tokens": 5.0}),
+    "forgetting_attention convolved": (
+        "forgetting_attention",
+        {"half_life_tokens": None, "conv_size": 3},
+    ),
     "window": ("sliding_window", WINDOW),
     "window of one token": ("sliding_window", {"window": 1, "sinks": 0}),
     "window rotary": ("sliding_window", {**WINDOW, **ROTARY}),

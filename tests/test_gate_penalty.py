@@ -26,7 +26,16 @@ GATES: dict[str, set[str]] = {
     "gated_linear": {"decay.0.weight", "decay.1.weight", "decay.1.bias"},
     "sparse_delta": {"write.weight", "write.bias", "write_before.weight"},
 }
-NONE = {"attention", "sliding_window", "lstm", "gru", "slots", "linear_attention", "retnet"}
+NONE = {
+    "attention",
+    "forgetting_attention",
+    "sliding_window",
+    "lstm",
+    "gru",
+    "slots",
+    "linear_attention",
+    "retnet",
+}
 # A few small, so that a token has several gates.
 OPTIONS: dict[str, dict[str, Any]] = {
     "delta": {"gate_kernel": 3},

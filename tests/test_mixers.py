@@ -17,7 +17,7 @@ from rulekeep.kernels.positions import (
 from rulekeep.mixers import MIXERS, Attention, MatrixMixer, Slots
 from rulekeep.mixers import attention as attention_module
 from rulekeep.mixers import slots as slots_module
-from rulekeep.mixers.attention import alibi_attention, causal_attention
+from rulekeep.mixers.attention import _alibi, causal_attention, in_blocks
 from rulekeep.mixers.base import start_step
 from rulekeep.mixers.slots import SlotState
 from rulekeep.registry import options_of, parameters_of
@@ -127,6 +127,12 @@ def causal_attention_loop(
     return torch.stack(outputs, dim=2)
 
 
+def alibi_attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> torch.Tensor:
+    return in_blocks(_alibi, (queries,), (keys, values), biases=queries.shape[1])
+
+
 @pytest.mark.parametrize("biases_at_once", [2**22, 500])
 @pytest.mark.parametrize(("time", "total"), [(1, 1), (9, 9), (64, 64), (1, 33), (7, 33), (40, 50)])
 def test_attention_is_the_loop_whatever_its_positions(
@@ -138,7 +144,9 @@ def test_attention_is_the_loop_whatever_its_positions(
         torch.randn(2, 4, total, 8, dtype=torch.float64, requires_grad=True) for _ in range(2)
     )
     for fast, options in (
-        (causal_attention, {}), (turned, {"rotary_base": 100.0}), (alibi_attention, {"alibi": True})
+        (causal_attention, {}),
+        (turned, {"rotary_base": 100.0}),
+        (alibi_attention, {"alibi": True}),
     ):  # fmt: skip
         slow = partial(causal_attention_loop, **options)
         pairs = (values_and_gradients(form, [queries, keys, values]) for form in (fast, slow))

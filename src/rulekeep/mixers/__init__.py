@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rulekeep.mixers.attention import Attention as Attention
     from rulekeep.mixers.base import Mixer as Mixer
     from rulekeep.mixers.delta import Delta as Delta
+    from rulekeep.mixers.forgetting_attention import ForgettingAttention as ForgettingAttention
     from rulekeep.mixers.gated_delta import GatedDelta as GatedDelta
     from rulekeep.mixers.gated_linear import GatedLinear as GatedLinear
     from rulekeep.mixers.gated_slots import GatedSlots as GatedSlots
@@ -39,6 +40,7 @@ MIXERS: "Registry[Mixer]" = Registry(
     __name__,
     {
         "attention": "Attention",
+        "forgetting_attention": "ForgettingAttention",
         "sliding_window": "SlidingWindow",
         "lstm": "LSTM",
         "gru": "GRU",

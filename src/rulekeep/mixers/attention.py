@@ -30,6 +30,7 @@ draws that initialise them, are those of `torch.nn.MultiheadAttention`, in its o
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -136,8 +137,13 @@ class Attention(Mixer):
         state: KVCache | ConvolvedKVCache | None = None,
     ) -> tuple[Float[Tensor, "batch time width"], KVCache | ConvolvedKVCache]:
         """Outputs at every position, and the cache with these tokens in it."""
-        if state is None:
-            state = self.init_state(x.shape[0])
+        queries, after = self._asked(x, self.init_state(len(x)) if state is None else state)
+        return self._attend(queries, after.keys, after.values), after
+
+    def _asked(
+        self, x: Float[Tensor, "batch time width"], state: KVCache | ConvolvedKVCache
+    ) -> tuple[Float[Tensor, "batch heads time k"], KVCache | ConvolvedKVCache]:
+        """The queries, and the cache with these tokens in it."""
         check_batch(x, state.keys)
         parts, recent = self.in_projection(x), None
         if self.filters is not None:
@@ -152,8 +158,9 @@ class Attention(Mixer):
         if past:
             keys = torch.cat([state.keys, keys], dim=2)
             values = torch.cat([state.values, values], dim=2)
-        after = KVCache(keys, values) if recent is None else ConvolvedKVCache(keys, values, recent)
-        return self._attend(queries, keys, values), after
+        if recent is None:
+            return queries, KVCache(keys, values)
+        return queries, ConvolvedKVCache(keys, values, recent)
 
     def tail(
         self, x: Float[Tensor, "batch time width"], last: int
@@ -204,7 +211,8 @@ class Attention(Mixer):
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         if self.positions == "alibi":
-            return self._merge(alibi_attention(queries, keys, values))
+            biases = queries.shape[1]
+            return self._merge(in_blocks(_alibi, (queries,), (keys, values), biases=biases))
         if self.scaling:
             read = scaled_attention(queries, keys, values, self.scaling, self.rotary_base)
             return self._merge(read)
@@ -312,30 +320,33 @@ def scaled_attention(
 _BIASES_AT_ONCE = 2**22
 
 
-def alibi_attention(
-    queries: Float[Tensor, "batch heads time k"],
-    keys: Float[Tensor, "batch heads total k"],
-    values: Float[Tensor, "batch heads total k"],
+def in_blocks(
+    attend: Callable[..., Tensor],
+    rows: Sequence[Float[Tensor, "batch heads time *k"]],
+    columns: Sequence[Float[Tensor, "batch heads total *k"]],
+    *,
+    biases: int,
 ) -> Float[Tensor, "batch heads time k"]:
-    """Attention with ALiBi's biases, a block of queries at a time.
+    """`attend` of a block of the rows, and of the columns up to the last of these, at a time.
 
-    The biases of a block are freed before the next block, and made again in the backward pass.
+    `biases` are those of a query and a key. Those of a block are freed before the next block, and
+    made again in the backward pass.
     """
-    (heads, time), total = queries.shape[1:3], keys.shape[2]
-    block = max(16, _BIASES_AT_ONCE // (heads * max(1, total)))
+    time, total = rows[0].shape[2], columns[0].shape[2]
+    block = max(16, _BIASES_AT_ONCE // (biases * max(1, total)))
     outputs = []
     for start in range(0, time, block):
         end = total - time + min(start + block, time)
-        seen = queries[:, :, start : start + block], keys[:, :, :end], values[:, :, :end]
+        seen = [one[:, :, start : start + block] for one in rows]
+        seen += [one[:, :, :end] for one in columns]
         if time <= block:
-            return _alibi_block(*seen)
-        outputs.append(
-            checkpoint(_alibi_block, *seen, use_reentrant=False, preserve_rng_state=False)
-        )
-    return torch.cat(outputs, dim=2) if outputs else queries
+            return attend(*seen)
+        outputs.append(checkpoint(attend, *seen, use_reentrant=False, preserve_rng_state=False))
+    return torch.cat(outputs, dim=2) if outputs else rows[0]
 
 
-def _alibi_block(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _alibi(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attention of the last queries with ALiBi's biases."""
     (heads, time), total = queries.shape[1:3], keys.shape[2]
     kind = torch.promote_types(queries.dtype, torch.float32)
     place = torch.arange(total, dtype=kind, device=queries.device)

@@ -1,0 +1,107 @@
+"""Forgetting attention, FoX (Lin et al. 2025, arXiv 2503.02130): softmax attention with a gate.
+
+    f_t = sigmoid(w · x_t + b)                                                   per head
+    o_t = sum_{i <= t} softmax_i(q_t · k_i / sqrt(head width) + sum_{i < l <= t} log f_l) v_i
+
+It cannot let one key fade and keep another, and its state grows as that of attention does.
+
+The gate takes the place of positions: of ALiBi it differs in that the text decides. b starts where
+f has the half-life asked for; with `half_life_tokens=None` at 0, as published, which leaves half
+after a token. `conv_size` is that of `attention`; the published layer at its best ("Pro") mixes
+keys and values with those of the token before, norms queries and keys, and gates the output.
+
+The state is the KV cache, and of each key the logarithm of what is left of it.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rulekeep.mixers.attention import Attention, ConvolvedKVCache, KVCache, in_blocks
+from rulekeep.mixers.base import Mixer
+from rulekeep.mixers.matrix import rate_of_half_life
+
+
+class FadingKVCache(NamedTuple):
+    """Keys and values of every token so far, and the logarithm of what is left of each."""
+
+    keys: Float[Tensor, "batch heads past head_width"]
+    values: Float[Tensor, "batch heads past head_width"]
+    left: Float[Tensor, "batch heads past"]
+
+
+class ConvolvedFadingKVCache(NamedTuple):
+    """The same, and the last inputs of the convolution."""
+
+    keys: Float[Tensor, "batch heads past head_width"]
+    values: Float[Tensor, "batch heads past head_width"]
+    recent: Float[Tensor, "batch conv_size-1 3*width"]
+    left: Float[Tensor, "batch heads past"]
+
+
+class ForgettingAttention(Attention):
+    """Causal attention in which every head lets all keys fade, as much as the token says."""
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        heads: int = 4,
+        conv_size: int | None = None,
+        half_life_tokens: float | None = 1024.0,
+    ) -> None:
+        super().__init__(width, heads=heads, conv_size=conv_size)
+        self._state_type: Any = FadingKVCache if conv_size is None else ConvolvedFadingKVCache
+        self.forget = nn.Linear(width, heads)
+        nn.init.zeros_(self.forget.bias)
+        if half_life_tokens is not None:
+            # sigmoid(b) = exp(−rate)
+            rate = rate_of_half_life(half_life_tokens)
+            nn.init.constant_(self.forget.bias, -rate - math.log(-math.expm1(-rate)))
+
+    @property
+    def memory_half_life_tokens(self) -> float:
+        """Of the head that fades slowest, for inputs of zero."""
+        return (-math.log(2) / F.logsigmoid(self.forget.bias).max()).item()
+
+    def init_state(self, batch_size: int) -> Any:
+        """An empty cache."""
+        empty = super().init_state(batch_size)
+        return self._state_type(*empty, empty.keys.new_zeros(batch_size, self.heads, 0))
+
+    def forward(
+        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+        """Outputs at every position, and the cache with these tokens in it."""
+        *cache, left = self.init_state(len(x)) if state is None else state
+        before = KVCache(*cache) if self.filters is None else ConvolvedKVCache(*cache)
+        queries, after = self._asked(x, before)
+        # Sums of many logarithms, whose differences count.
+        gates = F.logsigmoid(self.forget(x)).double().transpose(1, 2)
+        since = gates.cumsum(-1)
+        start = torch.cat([-left.double(), since], dim=-1)
+        rows, columns = (queries, since), (after.keys, after.values, start)
+        y = self._merge(in_blocks(_attended, rows, columns, biases=len(x) * self.heads))
+        if x.shape[1]:
+            left = (since[..., -1:] - start).to(x.dtype)
+        return y, self._state_type(*after, left)
+
+    def tail(
+        self, x: Float[Tensor, "batch time width"], last: int
+    ) -> Float[Tensor, "batch last width"]:
+        """Outputs of all positions, cut."""
+        return Mixer.tail(self, x, last)
+
+
+def _attended(
+    queries: Tensor, since: Tensor, keys: Tensor, values: Tensor, start: Tensor
+) -> Tensor:
+    """Attention of the last queries, each score with what is left of its key."""
+    time, total = queries.shape[2], keys.shape[2]
+    later = torch.ones(time, total, dtype=torch.bool, device=keys.device).triu(total - time + 1)
+    bias = (since[..., None] - start[..., None, :]).masked_fill(later, -math.inf)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias.to(queries.dtype))
