@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from rulekeep.kernels import evictions, rounding
 from rulekeep.kernels.positions import rotate
 from rulekeep.mixers import Attention
-from rulekeep.mixers.attention import KVCache
+from rulekeep.mixers.softmax import KVCache
 from rulekeep.running.compressed import WHOLE, Compression, Evicting, Rounding
 from rulekeep.running.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.running.model import LanguageModel

@@ -19,7 +19,7 @@ from rulekeep.kernels.positions import rotate
 from rulekeep.language import evictions
 from rulekeep.language.evictions import Seen
 from rulekeep.mixers import Attention
-from rulekeep.mixers.attention import KVCache
+from rulekeep.mixers.softmax import KVCache
 from rulekeep.running.compressed import WHOLE, Compression, Evicting, Rounding
 from rulekeep.running.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.running.model import LanguageModel

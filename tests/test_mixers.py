@@ -14,12 +14,12 @@ from rulekeep.kernels.positions import (
     drawn_places,
     rotate,
 )
-from rulekeep.mixers import MIXERS, Attention, MatrixMixer, Slots
-from rulekeep.mixers import attention as attention_module
+from rulekeep.mixers import MIXERS, Attention, MatrixMixer, Slots, softmax
 from rulekeep.mixers import slots as slots_module
-from rulekeep.mixers.attention import _alibi, causal_attention, in_blocks
+from rulekeep.mixers.attention import _alibi, causal_attention
 from rulekeep.mixers.base import start_step
 from rulekeep.mixers.slots import SlotState
+from rulekeep.mixers.softmax import in_blocks
 from rulekeep.registry import options_of, parameters_of
 
 ROTARY = {"positions": "rotary", "rotary_base": 100.0}
@@ -138,7 +138,7 @@ def alibi_attention(
 def test_attention_is_the_loop_whatever_its_positions(
     time: int, total: int, biases_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attention_module, "_BIASES_AT_ONCE", biases_at_once)
+    monkeypatch.setattr(softmax, "_BIASES_AT_ONCE", biases_at_once)
     queries = torch.randn(2, 4, time, 8, dtype=torch.float64, requires_grad=True)
     keys, values = (
         torch.randn(2, 4, total, 8, dtype=torch.float64, requires_grad=True) for _ in range(2)

@@ -25,19 +25,16 @@ channel that starts as the identity. Positions come after it. The state has its 
 
 It cannot bound its state: a token costs as much as the text before it is long.
 
-The state is the KV cache: it grows by 2 x width numbers a token. Parameters, and the
-draws that initialise them, are those of `torch.nn.MultiheadAttention`, in its order.
+The state is the KV cache: it grows by 2 x width numbers a token.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from rulekeep.kernels.positions import (
     RotaryScaling,
@@ -48,28 +45,10 @@ from rulekeep.kernels.positions import (
     rotate,
     turned,
 )
-from rulekeep.mixers.base import Mixer, check_batch
+from rulekeep.mixers.softmax import ConvolvedKVCache, KVCache, SoftmaxMixer, in_blocks
 
 
-class KVCache(NamedTuple):
-    """Keys and values of every token so far; keys are rotated if positions are rotary.
-
-    Not if angles are scaled: a later token has another factor.
-    """
-
-    keys: Float[Tensor, "batch heads past head_width"]
-    values: Float[Tensor, "batch heads past head_width"]
-
-
-class ConvolvedKVCache(NamedTuple):
-    """The cache, and the last inputs of the convolution."""
-
-    keys: Float[Tensor, "batch heads past head_width"]
-    values: Float[Tensor, "batch heads past head_width"]
-    recent: Float[Tensor, "batch conv_size-1 3*width"]
-
-
-class Attention(Mixer):
+class Attention(SoftmaxMixer):
     """Multi-head causal attention; the model adds learned positions to `x` before."""
 
     def __init__(
@@ -86,15 +65,9 @@ class Attention(Mixer):
         randomised_positions: int | None = None,
         length_scaling: Literal["none", "beyond", "always"] = "none",
     ) -> None:
-        super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(f"heads {heads}: must divide the width {width}")
+        super().__init__(width, heads, conv_size)
         if positions not in ("none", "rotary", "alibi"):
             raise ValueError(f"positions {positions!r}: choose from none, rotary, alibi")
-        if conv_size is not None and conv_size < 2:
-            raise ValueError(f"conv_size {conv_size}: must be at least 2, or None for no filter")
-        self.heads = heads
-        self.head_width = width // heads
         self.positions, self.rotary_base = positions, rotary_base
         if positions == "rotary":
             check_rotary(self.head_width, rotary_base)
@@ -110,26 +83,6 @@ class Attention(Mixer):
         self.randomised_positions = randomised_positions
         # Until a training says so, places count tokens.
         self._step: int | None = None
-        self.out_projection = nn.Linear(width, width)
-        self.in_projection = torch.nn.utils.skip_init(
-            nn.Linear, width, 3 * width, device=self.out_projection.weight.device
-        )
-        nn.init.xavier_uniform_(self.in_projection.weight)
-        nn.init.zeros_(self.in_projection.bias)
-        nn.init.zeros_(self.out_projection.bias)
-        self.filters = None
-        if conv_size is not None:
-            filters = torch.zeros(conv_size, 3 * width)
-            filters[-1] = 1
-            self.filters = nn.Parameter(filters)
-
-    def init_state(self, batch_size: int) -> KVCache | ConvolvedKVCache:
-        """An empty cache; zeros before the first token of a convolution."""
-        empty = self.out_projection.weight.new_zeros(batch_size, self.heads, 0, self.head_width)
-        if self.filters is None:
-            return KVCache(empty, empty)
-        recent = self.filters.new_zeros(batch_size, len(self.filters) - 1, self.filters.shape[1])
-        return ConvolvedKVCache(empty, empty, recent)
 
     def forward(
         self,
@@ -139,28 +92,6 @@ class Attention(Mixer):
         """Outputs at every position, and the cache with these tokens in it."""
         queries, after = self._asked(x, self.init_state(len(x)) if state is None else state)
         return self._attend(queries, after.keys, after.values), after
-
-    def _asked(
-        self, x: Float[Tensor, "batch time width"], state: KVCache | ConvolvedKVCache
-    ) -> tuple[Float[Tensor, "batch heads time k"], KVCache | ConvolvedKVCache]:
-        """The queries, and the cache with these tokens in it."""
-        check_batch(x, state.keys)
-        parts, recent = self.in_projection(x), None
-        if self.filters is not None:
-            assert isinstance(state, ConvolvedKVCache), state
-            seen = torch.cat([state.recent, parts], dim=1)
-            parts, recent = _convolved(seen, self.filters), seen[:, x.shape[1] :]
-        queries, keys, values = (self._split(part) for part in parts.chunk(3, -1))
-        past = state.keys.shape[2]
-        places = self._places(past, x.shape[1], x.device)
-        queries = self._sharpened(queries, past)
-        queries, keys = self._placed(queries, places), self._placed(keys, places)
-        if past:
-            keys = torch.cat([state.keys, keys], dim=2)
-            values = torch.cat([state.values, values], dim=2)
-        if recent is None:
-            return queries, KVCache(keys, values)
-        return queries, ConvolvedKVCache(keys, values, recent)
 
     def tail(
         self, x: Float[Tensor, "batch time width"], last: int
@@ -178,11 +109,6 @@ class Attention(Mixer):
         queries, keys = self._placed(queries, places[-last:]), self._placed(keys, places)
         return self._attend(queries, keys, values)
 
-    @property
-    def memory_half_life_tokens(self) -> float:
-        """Nothing is forgotten."""
-        return math.inf
-
     def start_step(self, step: int) -> None:
         """The step that random places are drawn for."""
         self._step = step
@@ -192,6 +118,11 @@ class Attention(Mixer):
         if self.training and self._step is not None and self.randomised_positions and not past:
             return drawn_places(time, self.randomised_positions, self._step).to(device)
         return torch.arange(past, past + time, device=device)
+
+    def _at(self, past: int, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        places = self._places(past, queries.shape[2], queries.device)
+        queries = self._sharpened(queries, past)
+        return self._placed(queries, places), self._placed(keys, places)
 
     def _sharpened(self, queries: Float[Tensor, "batch heads time k"], past: int) -> Tensor:
         """Queries times ln n / ln of the trained length, where n keys are seen."""
@@ -217,13 +148,6 @@ class Attention(Mixer):
             read = scaled_attention(queries, keys, values, self.scaling, self.rotary_base)
             return self._merge(read)
         return self._merge(causal_attention(queries, keys, values))
-
-    def _split(self, x: Float[Tensor, "batch time width"]) -> Float[Tensor, "batch heads time k"]:
-        return x.view(*x.shape[:2], self.heads, self.head_width).transpose(1, 2)
-
-    def _merge(self, x: Float[Tensor, "batch heads time k"]) -> Float[Tensor, "batch time width"]:
-        out: Tensor = self.out_projection(x.transpose(1, 2).flatten(-2))
-        return out
 
 
 def _checked_scaling(
@@ -268,15 +192,6 @@ def _check_randomised(positions: str, scaling: RotaryScaling | None, within: int
         raise ValueError(f"randomised_positions {within}: leaves nothing to scale; choose one")
 
 
-def _convolved(
-    x: Float[Tensor, "batch conv_size-1+time channels"],
-    filters: Float[Tensor, "conv_size channels"],
-) -> Float[Tensor, "batch time channels"]:
-    time = x.shape[1] - len(filters) + 1
-    # Products and sums apart: the fused ones of `matrix` round otherwise than our records did.
-    return sum((x[:, tap : tap + time] * one for tap, one in enumerate(filters)), x.new_zeros(()))
-
-
 def causal_attention(
     queries: Float[Tensor, "batch heads time k"],
     keys: Float[Tensor, "batch heads total k"],
@@ -314,35 +229,6 @@ def scaled_attention(
         asking = asking if sharpness == 1 else asking * sharpness
         outputs.append(causal_attention(asking, asked, values[:, :, :end]))
     return outputs[1] if len(outputs) == 2 else torch.cat(outputs, dim=2)
-
-
-# Numbers of a block of biases: 16 MB in float32.
-_BIASES_AT_ONCE = 2**22
-
-
-def in_blocks(
-    attend: Callable[..., Tensor],
-    rows: Sequence[Float[Tensor, "batch heads time *k"]],
-    columns: Sequence[Float[Tensor, "batch heads total *k"]],
-    *,
-    biases: int,
-) -> Float[Tensor, "batch heads time k"]:
-    """`attend` of a block of the rows, and of the columns up to the last of these, at a time.
-
-    `biases` are those of a query and a key. Those of a block are freed before the next block, and
-    made again in the backward pass.
-    """
-    time, total = rows[0].shape[2], columns[0].shape[2]
-    block = max(16, _BIASES_AT_ONCE // (biases * max(1, total)))
-    outputs = []
-    for start in range(0, time, block):
-        end = total - time + min(start + block, time)
-        seen = [one[:, :, start : start + block] for one in rows]
-        seen += [one[:, :, :end] for one in columns]
-        if time <= block:
-            return attend(*seen)
-        outputs.append(checkpoint(attend, *seen, use_reentrant=False, preserve_rng_state=False))
-    return torch.cat(outputs, dim=2) if outputs else rows[0]
 
 
 def _alibi(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -21,9 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.attention import Attention, ConvolvedKVCache, KVCache, in_blocks
-from rulekeep.mixers.base import Mixer
 from rulekeep.mixers.matrix import rate_of_half_life
+from rulekeep.mixers.softmax import ConvolvedKVCache, KVCache, SoftmaxMixer, in_blocks
 
 
 class FadingKVCache(NamedTuple):
@@ -43,7 +42,7 @@ class ConvolvedFadingKVCache(NamedTuple):
     left: Float[Tensor, "batch heads past"]
 
 
-class ForgettingAttention(Attention):
+class ForgettingAttention(SoftmaxMixer):
     """Causal attention in which every head lets all keys fade, as much as the token says."""
 
     def __init__(
@@ -54,7 +53,7 @@ class ForgettingAttention(Attention):
         conv_size: int | None = None,
         half_life_tokens: float | None = 1024.0,
     ) -> None:
-        super().__init__(width, heads=heads, conv_size=conv_size)
+        super().__init__(width, heads, conv_size)
         self._state_type: Any = FadingKVCache if conv_size is None else ConvolvedFadingKVCache
         self.forget = nn.Linear(width, heads)
         nn.init.zeros_(self.forget.bias)
@@ -89,12 +88,6 @@ class ForgettingAttention(Attention):
         if x.shape[1]:
             left = (since[..., -1:] - start).to(x.dtype)
         return y, self._state_type(*after, left)
-
-    def tail(
-        self, x: Float[Tensor, "batch time width"], last: int
-    ) -> Float[Tensor, "batch last width"]:
-        """Outputs of all positions, cut."""
-        return Mixer.tail(self, x, last)
 
 
 def _attended(
