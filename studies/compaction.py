@@ -38,22 +38,20 @@ def read(model: str = SMALL) -> list[CompactionSpec]:
     for group in sorted({family.group for family in families.values()}):
         of_group = sorted(name for name, family in families.items() if family.group == group)
         names += of_group[:_OF_A_GROUP]
-    common = {
-        "reader": model, "families": tuple(names), "style": "chat", "tokens": 2000,
-        "histories": 12, "rounds": 3,
-    }  # fmt: skip
+    whole = {"compactor": "everything", "rounds": 1}
     return [
-        CompactionSpec.parse(**common, **of)
-        for of in (
-            {"compactor": "everything", "rounds": 1},
-            {"compactor": "keep_last"},
-            {"compactor": "keep_ends"},
-            {"compactor": "everything", "rounds": 1, "control": "no_rules"},
-            {"compactor": "summary", "model": model},
+        CompactionSpec.parse(
+            **{
+                "reader": model, "families": tuple(names), "style": "chat", "tokens": 2000,
+                "histories": 12, "rounds": 3, **cell,
+            }
+        )
+        for cell in (
+            whole, {"compactor": "keep_last"}, {"compactor": "keep_ends"},
+            {**whole, "control": "no_rules"}, {"compactor": "summary", "model": model},
             {"compactor": "extract"},
         )
-        for common in [{key: value for key, value in common.items() if key not in of}]
-    ]
+    ]  # fmt: skip
 
 
 def adapters(name: str) -> list[str]:
