@@ -31,7 +31,7 @@ _OF_A_GROUP = 4
 SMALL = "SmolLM2-135M-Instruct"
 
 
-def read(model: str = SMALL) -> list[CompactionSpec]:
+def read(*, model: str = SMALL) -> list[CompactionSpec]:
     """Cells in which a small model reads what is left."""
     families = read_families("agents")
     names = list[str]()
