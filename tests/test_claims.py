@@ -164,28 +164,6 @@ def test_a_claim_that_does_not_hold_is_reported_and_filled_all_the_same(
     assert "mean -->0.625<" in (study.root / "README.md").read_text()
 
 
-def test_a_mark_that_the_study_does_not_know_or_that_stays_open_is_named(
-    opened: Callable[..., Opened], tmp_path: Path
-) -> None:
-    study = opened()
-    path = tmp_path / "README.md"
-    for mark, says in (
-        ("<!-- claim:tiny.none -->1<!-- /claim -->", "claim:tiny.none: the study has no such"),
-        ("<!-- table:tiny.mean -->1<!-- /table -->", "table:tiny.mean: the study has no such"),
-        ("<!-- claim:tiny.mean -->1", "claim:tiny.mean: is not closed"),
-    ):
-        path.write_text(mark)
-        for verb in (studies.build, studies.check):
-            (line,) = verb(study)
-            assert line.startswith(f"README.md: {says}")
-        assert path.read_text() == mark
-    path.write_text(DOCUMENT)
-    assert studies.stray(tmp_path, ["tiny"]) == [
-        "README.md: claim:elsewhere.mean: there is no study elsewhere"
-    ]
-    assert studies.stray(tmp_path, ["tiny", "elsewhere"]) == []
-
-
 def test_a_study_without_records_or_with_a_part_that_fails_is_refused(
     opened: Callable[..., Opened], tmp_path: Path
 ) -> None:

@@ -278,17 +278,6 @@ def test_a_model_from_outside_stands_at_the_longest_training_length_of_its_task(
     assert alone.context == 1024
 
 
-def test_a_task_is_named_by_the_options_that_vary() -> None:
-    options = [{"placement": "early", "rules": 4}, {"placement": "marked", "rules": 8}]
-    records = [record("delta", 1, task_options=each) for each in options]
-    records.append(record("delta", 1, task="apply", task_options=options[1]))
-    assert {run.task for run in read_runs(records)[0]} == {
-        "recite, early, rules 4", "recite, marked, rules 8", "apply"
-    }  # fmt: skip
-    rules = [record("delta", 1, task_options={**options[0], "rules": count}) for count in (4, 16)]
-    assert {run.task for run in read_runs(rules)[0]} == {"recite, rules 4", "recite, rules 16"}
-
-
 @pytest.mark.parametrize(
     ("options", "label"),
     [

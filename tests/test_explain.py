@@ -26,8 +26,6 @@ from rulekeep.explain.traces import (
     by_kind,
     change,
     follow,
-    token_kinds,
-    traced,
 )
 from rulekeep.mixers import Delta, Mixer, RoutedSlots
 from rulekeep.records.beside import kept_beside
@@ -242,27 +240,6 @@ def _values(one: Any) -> tuple[Any, ...]:
     return one.first, one.last, one.n, one.mean
 
 
-def test_kinds_of_tokens_are_their_roles_and_marks_go_by_name() -> None:
-    task = task_of("apply", placement="marked", items=96)
-    sample = task.sample("validation", 96, 20, seed=1)
-    kinds = token_kinds(sample, task.vocabulary)
-    assert set(kinds[:, 0]) == {"<bos>"}
-    assert set(kinds[:, -1]) == {"<go>"}
-    assert ((kinds == "rule").sum(axis=1) == 2).all()
-    assert ((kinds == "request").sum(axis=1) == 5).all()
-    assert {"cue", "filler", "decoy rule", "decoy item"} < set(kinds.ravel())
-
-
-def test_a_mixer_that_notes_rules_alone_changes_at_rules_alone() -> None:
-    task = task_of()
-    found = traced(model_of(task, lambda: Notebook(task)), task, CONTEXT, seed=1, examples=8)
-    slots = {one.kind: one for one in found.changes if one.part == "slots"}
-    assert slots["rule"].zeros == 0
-    assert slots["rule"].mean > 0.3
-    assert all(one.mean == 0 and one.zeros == 1 for kind, one in slots.items() if kind != "rule")
-    assert found.gates == ()
-
-
 @pytest.mark.parametrize(
     ("make", "zeros"),
     [(lambda width: Delta(width), 0.0), (lambda width: RoutedSlots(width, slots=8, top_k=2), 0.75)],
@@ -375,14 +352,6 @@ def test_what_cannot_be_explained_is_refused_before_anything_is_trained(
 ) -> None:
     assert message in refusal(hollow(tmp_path, tiny.tiny(**changes)), *contexts)
     assert [path.name for path in (tmp_path / "made-up").iterdir()] == ["record.json"]
-
-
-def test_an_example_that_asks_for_no_rule_is_no_trial() -> None:
-    nothing = [np.nan, np.nan]
-    right = np.array([[1.0, 0.0], nothing, [1.0, np.nan], nothing])
-    share = explaining._share(right)
-    assert (share.mean, (share.low, share.high)) == (0.75, wilson(0.75, 2))
-    assert np.isnan(explaining._per_example(right, 0.5)).tolist() == [False, True, False, True]
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -90,16 +90,6 @@ def test_chance_and_correction_by_hand() -> None:
     assert set(given.corrected.values()) == {None}
 
 
-def test_exact_is_of_generated_answers_alone() -> None:
-    sample = tiny()
-    generated = sample.answers.copy()
-    generated[1, 3] = 0
-    scores = scores_of(sample, *sample.answers.tolist(), generated=generated)
-    assert (scores.shares["exact"], scores.exact_teacher_forced) == (1 / 2, 1)
-    assert scores.corrected["exact"] == pytest.approx((1 / 2 - 1 / 60) / (1 - 1 / 60))
-    assert scores_of(sample, *sample.answers.tolist()).shares["exact"] is None
-
-
 def test_what_is_given_counts_nowhere() -> None:
     """Recall's queries: here the first mention of each example is given, and the item."""
     supervised = np.array([[0, 1, 0, 1]] * 2, dtype=bool)
@@ -143,20 +133,6 @@ def test_positions_are_ranks_of_the_instructions_of_each_example() -> None:
     assert [entry["position"] for entry in scores.retention_by_position] == [0, 1, 2]
 
 
-def test_a_default_counts_the_first_time_that_it_is_shown() -> None:
-    no = np.zeros((2, 4), dtype=bool)
-    rule = np.array([[1, 0, 0, 0]] * 2, dtype=bool)
-    sample = tiny(rule=rule, first_mention=rule, prohibition=rule, item=no)
-    # Defaults 13 16 10 and 12 17 10; then 13 13 10 in the first.
-    scores = scores_of(sample, [10, 13, 0, 10], [10, 12, 17, 0])
-    assert scores.retention_by_kind["default"]["n"] == 6
-    assert scores.retention_by_kind["default"]["retention"] == 4 / 6
-    sample.tokens[0, 8] = 13
-    scores = scores_of(sample, [10, 13, 0, 10], [10, 12, 17, 0])
-    assert scores.retention_by_kind["default"]["n"] == 5
-    assert scores.retention_by_kind["default"]["retention"] == 4 / 5
-
-
 def test_intrusions_by_hand() -> None:
     # Wrong are 11 (a decoy) and 15 (none), then 13 (a decoy elsewhere) and, right, 12.
     scores = scores_of(tiny(), [11, 15, 16, 10], [13, 12, 17, 10])
@@ -187,24 +163,6 @@ def test_an_answer_that_several_rules_demand_names_that_of_its_group() -> None:
     assert scores.intrusion_chance == pytest.approx((1 / 2 + 0 + 0 + 1 / 2) / 4)
     # A decoy of another group is named by an answer of its own.
     assert scores_of(sample, [21, 21, 16, 21], [22, 22, 17, 22]).intrusion_rate == 1
-
-
-def test_a_decoy_that_comes_after_the_answer_is_no_intrusion() -> None:
-    roles = tiny().roles.copy()
-    roles[:, 3:5], roles[:, 9] = Role.PLAIN, Role.DECOY_RULE
-    sample = tiny(roles=roles, supervised=np.array([[1, 1, 1, 0]] * 2, dtype=bool))
-    sample.tokens[:, 9] = 15
-    scores = scores_of(sample, [15, 15, 16, 0], [15, 15, 17, 0])
-    assert (scores.intrusion_rate, scores.intrusion_chance) == (0, 0)
-
-
-def test_an_example_without_a_first_mention_is_in_no_joint_score() -> None:
-    first = np.array([[1, 1, 0, 0], [0, 0, 0, 0]], dtype=bool)
-    scores = scores_of(tiny(first_mention=first), [0, 13, 16, 10], [10, 12, 17, 10])
-    assert (scores.shares["joint"], scores.chance["joint"]) == (0, pytest.approx(1 / 30))
-    none = scores_of(tiny(first_mention=first & False), [0] * 4, [0] * 4)
-    assert none.shares["joint"] is none.shares["retention"] is none.corrected["retention"] is None
-    assert none.retention_by_step == none.retention_by_position == []
 
 
 TASKS_BY_NAME: dict[str, tuple[type[SampledTask], dict[str, Any]]] = {

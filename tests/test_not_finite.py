@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from report_records import groups_of, typed
+from report_records import groups_of
 from report_records import record as made_record
 
 import rulekeep as rk
 from rulekeep.analysis.flat import flat
-from rulekeep.analysis.merging import merged
 from rulekeep.checks.screening import screen
 from rulekeep.mixers.base import MixerError
 from rulekeep.records import Record
@@ -112,29 +111,6 @@ def test_no_mean_holds_it_and_it_comes_after_all_others() -> None:
     assert (summary.mean, summary.seeds, summary.diverged) == (0.5, 2, 1)
     assert group.summary("retention", 64).seeds == 3
     assert group.cost("parameters").keys() == {1, 2, 3}
-
-
-def test_a_rate_whose_validation_is_not_finite_is_not_chosen() -> None:
-    best = made_record("delta", rate=0.003, dev_loss=0.1)
-    rows = [
-        {"split": "validation", "context": 64, "n": 10, "not_finite_from": 7}
-        if one["split"] == "validation"
-        else one
-        for one in best["evaluations"]
-    ]
-    best = {**best, "status": "not_finite", "evaluations": rows}
-    (group,) = groups_of([best, made_record("delta", rate=0.01)])
-    assert group.rate == 0.01
-
-
-def test_twins_of_which_one_was_tested_there_are_one_run_of_that_status() -> None:
-    short = made_record("delta", retention={64: 0.9})
-    long = odd(made_record("delta", retention={64: 0.9, 256: 0.5}), 256)
-    asked = {**short["asked"], "test_contexts": [64, 256]}
-    long = {**long, "id": "other", "asked": asked, "spec": asked}
-    (joint,) = merged(typed([short, long]))
-    assert joint.status == "not_finite"
-    assert "256 tokens from token 7" in joint.reason
 
 
 def test_a_record_cannot_have_a_score_of_outputs_that_are_not_finite() -> None:

@@ -81,15 +81,6 @@ def test_the_page_shows_every_figure_and_asks_for_nothing(browser: Any, page_fil
     page.close()
 
 
-def test_only_the_answer_is_open(browser: Any, page_file: Path) -> None:
-    page = browser.new_page()
-    page.goto(page_file.as_uri())
-    assert page.locator("table:visible").count() == 1
-    assert page.locator("#table-ranking").is_visible()
-    assert page.locator(".drawn svg:visible").count() == 1
-    page.close()
-
-
 def test_a_click_on_a_column_sorts_and_another_reverses(browser: Any, page_file: Path) -> None:
     page, _ = opened(browser, page_file)
     table = page.locator("#table-scores")

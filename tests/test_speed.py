@@ -1,7 +1,6 @@
 """`rulekeep speed`: what is timed, paired, kept and shown."""
 
 import pickle
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -17,14 +16,13 @@ from tiny import plugin
 from rulekeep.analysis.summary import Interval
 from rulekeep.commands import speed as command
 from rulekeep.executors import Executor, Failure, Finished
-from rulekeep.mixers import LSTM, MIXERS, Attention
+from rulekeep.mixers import LSTM, Attention
 from rulekeep.records.store import read_record
 from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.write import write_report
-from rulekeep.specs import UsageError
 from rulekeep.speed import figures, measuring
 from rulekeep.speed.measuring import CallCounter, Job, measure
-from rulekeep.speed.record import Measured, Point, Row, SpeedMixer, SpeedSpec, read_speed
+from rulekeep.speed.record import Measured, Point, Row, SpeedSpec, read_speed
 
 CONTEXTS = (256, 1028, 4096, 16384)
 MODEL, MIXER = (Point(part=part, context=64) for part in ("model", "mixer"))
@@ -134,13 +132,6 @@ def test_repeats_are_interleaved_and_the_whole_model_is_two_layers_of_all_positi
     assert {line.partition(" ")[2] for line in log.read_text().splitlines()} == {"(2, 64, 64)"}
 
 
-@pytest.mark.usefixtures("ticks")
-def test_a_hybrid_is_measured_alone_by_the_mean_of_its_mixers(tmp_path: Path) -> None:
-    slow = plugin(tmp_path, "slow", forward="time.sleep(0.05)")
-    row = here(tiny(f"{slow}+gru", repeats=1), MIXER).rows[f"{slow}+gru"]
-    assert row.seconds == pytest.approx([(0.05 + 0.001) / 2])
-
-
 def test_a_step_counts_the_products_of_both_passes() -> None:
     x = torch.randn(1, 100, 64, requires_grad=True)
     scores, weights = 2 * (100 * 100 * 64), 100 * 2 * (4 * 64 * 64)
@@ -179,17 +170,6 @@ def test_a_plugin_that_fails_is_a_row_and_the_others_are_measured(tmp_path: Path
     for point in (Point(part="decode"), Point(part="memory", mixer=bad, context=64)):
         assert "no luck" in here(asked, point).rows[bad].failed
     assert here(asked, Point(part="decode")).rows["attention"].contexts
-
-
-def test_a_point_is_measured_on_its_own_threads(tmp_path: Path) -> None:
-    mixer = plugin(tmp_path, "spy", "seen = []", "seen.append(torch.get_num_threads())")
-    asked, seen = tiny(mixer, repeats=1, threads=(1, 2)), MIXERS.find(mixer)
-    try:
-        for threads in (2, 1):
-            here(asked, Point(part="mixer", context=64, threads=threads))
-    finally:
-        torch.set_num_threads(1)
-    assert sys.modules[seen.__module__].seen == [2, 2, 1, 1]
 
 
 def test_shares_are_paired_within_a_repeat() -> None:
@@ -337,14 +317,3 @@ def test_the_report_shows_shares_and_costs(tmp_path: Path) -> None:
     assert [(point.y, point.high) for point in lines["slots"].points] == [(1.0, 2.0), (1.0, 2.0)]
     assert files["speed.png"].read_bytes().startswith(b"\x89PNG")
     assert "slots" in files["speed.svg"].read_text()
-
-
-def test_attention_comes_first_whatever_is_asked_for() -> None:
-    named = [SpeedMixer(name="delta"), SpeedMixer(name="attention")]
-    labels = [mixer.label for mixer in SpeedSpec(mixers=tuple(named)).mixers]
-    assert labels == ["attention", "delta"]
-    rotary = SpeedMixer(name="attention", options={"positions": "rotary"})
-    labels = [mixer.label for mixer in SpeedSpec(mixers=(rotary,)).mixers]
-    assert labels == ["attention", "attention[positions=rotary]"]
-    with pytest.raises(UsageError, match="given 2 times"):
-        SpeedSpec.parse(mixers=(named[0], named[0]))

@@ -19,7 +19,6 @@ from rulekeep.analysis.rows import (
     Span,
     TaskSetting,
     Variant,
-    by_length,
     with_lowest,
 )
 from rulekeep.analysis.summary import summarise, summarise_scores
@@ -302,17 +301,6 @@ def test_a_mixers_defaults_are_read_as_its_class_has_them(name: str) -> None:
     assert default_options(name) == {key: field.default for key, field in fields.items()}
 
 
-def test_a_figure_that_a_test_lacks_is_0_and_one_that_diverged_is_none() -> None:
-    ended, odd = made_up("gru", 1, 0.5), made_up("gru", 2, 0.5)
-    odd["evaluations"][-1] = {"split": "test", "context": 256, "n": 4, "not_finite_from": 9}
-    diverged = {**made_up("gru", 3, 0.5), "status": "diverged", "evaluations": []}
-    assert by_length(typed([ended])[0], "joint") == {64: 0, 256: 0}
-    found = rows(ended, odd, diverged)
-    seeds = found.at_rate("ours", EARLY, 0.003, "retention", 256)
-    assert seeds.pop(1) == 0.5
-    assert [*map(math.isnan, seeds.values())] == [True, True]
-
-
 def test_a_hybrids_options_are_each_mixers_own() -> None:
     (one,) = mixer_specs(
         "delta+sliding_window[sliding_window.positions=rotary,sliding_window.heads=4,heads=2]"
@@ -322,27 +310,6 @@ def test_a_hybrids_options_are_each_mixers_own() -> None:
     })])  # fmt: skip
     assert is_variant(found, one)
     assert not is_variant(found, mixer_specs("delta+sliding_window")[0])
-
-
-@pytest.mark.parametrize(
-    ("mixer", "of", "taken", "not_taken"),
-    [
-        # Its depth is a default, which may be asked for as well as left out.
-        ("mymod:Mine", "", ["[heads=2]", "[heads=2,depth=3]"],
-         ["", "[heads=4]", "[heads=2,depth=4]", "[heads=2,width=32]"]),
-        ("delta+gone.py:Mine", "gone.py:Mine.", ["[heads=2]", "[gone.py:Mine.heads=2]"],
-         ["", "[heads=4]", "[heads=2,other=1]"]),
-    ],
-)  # fmt: skip
-def test_of_a_mixer_that_cannot_be_read_what_was_asked_for_decides(
-    mixer: str, of: str, taken: list[str], not_taken: list[str]
-) -> None:
-    values = made_up(mixer, 1, 1.0, mixer_options={f"{of}heads": 2, f"{of}depth": 3})
-    given = {"mixer": mixer, "mixer_options": {f"{of}heads": 2}}
-    (found,) = typed([values | {"asked": given}])
-    for options in (*taken, *not_taken):
-        (one,) = mixer_specs(f"{mixer}{options}")
-        assert is_variant(found, one) == (options in taken), options
 
 
 def test_a_study_reads_a_mixers_defaults_beside_its_results_from_any_folder(
