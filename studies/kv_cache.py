@@ -5,7 +5,7 @@
 
 `recite`, early and marked rules, five seeds of two attentions that other studies have trained. A
 model reads a text; then the cache of each layer is compressed, once; the request and the answer go
-on from what is left (`rulekeep.running.compressed`). A model comes from its kept weights or is
+on from what is left (`studies/compressed.py`). A model comes from its kept weights or is
 trained again, and must give the figures of its record. Fills docs/kv_cache.md and README.
 """
 
@@ -342,10 +342,11 @@ CLAIMS = {
 
 def measure(identity: str) -> str:
     """Both kinds of compression of one run, into files of results; returns a line to say."""
+    from compressed import Compression as By
+    from compressed import Evicting, Rounding
+
     from rulekeep.running import costs
     from rulekeep.running.building import resolve
-    from rulekeep.running.compressed import Compression as By
-    from rulekeep.running.compressed import Evicting, Rounding
     from rulekeep.running.trained import trained_model
 
     variant, setting, record = runs(opened(__file__).rows())[identity]

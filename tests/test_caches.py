@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scripts import script
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,11 +13,13 @@ from rulekeep.kernels import evictions, rounding
 from rulekeep.kernels.positions import rotate
 from rulekeep.mixers import Attention
 from rulekeep.mixers.softmax import KVCache
-from rulekeep.running.compressed import WHOLE, Compression, Evicting, Rounding
 from rulekeep.running.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.running.model import LanguageModel
 from rulekeep.tasks import Recite
 
+compressed = script("compressed", "studies")
+WHOLE, Compression = compressed.WHOLE, compressed.Compression
+Evicting, Rounding = compressed.Evicting, compressed.Rounding
 EVICTIONS = ("random", "StreamingLLM", "K-norm", "TOVA", "H2O", "SnapKV")
 BITS = (1, 2, 4, 8)
 MIXERS = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from scripts import script
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,11 +21,13 @@ from rulekeep.language import evictions
 from rulekeep.language.evictions import Seen
 from rulekeep.mixers import Attention
 from rulekeep.mixers.softmax import KVCache
-from rulekeep.running.compressed import WHOLE, Compression, Evicting, Rounding
 from rulekeep.running.evaluation import ModelPredictor, evaluate_samples
 from rulekeep.running.model import LanguageModel
 from rulekeep.tasks import Recite
 
+compressed = script("compressed", "studies")
+WHOLE, Compression = compressed.WHOLE, compressed.Compression
+Evicting, Rounding = compressed.Evicting, compressed.Rounding
 INF = math.inf
 
 
