@@ -28,8 +28,9 @@ def make(name: str, folder: Path, required: list[str], day: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     ours = [line for line in project["dependencies"] if re.match(r"[\w-]+", line)[0] != "torch"]
     # The pip that comes with Python knows no day.
-    newest, named = ["--upgrade", "pip"], [f"--uploaded-prior-to={day}", *required, *ours]
-    for what in (newest, named, ["--no-deps", "--editable", str(ROOT)]):
+    newest, on_day = ["--upgrade", "pip"], f"--uploaded-prior-to={day}"
+    # Ours come after theirs, as pip would refuse what aider pins beside what we need.
+    for what in (newest, [on_day, *required], [on_day, *ours], ["--no-deps", "-e", str(ROOT)]):
         subprocess.run([python, "-m", "pip", "install", "--quiet", *what], check=True)
     (packages,) = home.glob("lib/python*/site-packages")
     (packages / "studies.pth").write_text(f"{ROOT}\n")
