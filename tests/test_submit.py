@@ -1,4 +1,4 @@
-"""`rulekeep submit` and the board: what a submission needs, and the page that shows it."""
+"""`tools/submit.py` and the board: what a submission needs, and the page that shows it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +9,10 @@ from scripts import script
 
 from rulekeep.records.store import read_record, read_runs, write_record
 from rulekeep.specs import MixerSpec, RunSpec
-from rulekeep.sweeps import submitting
-from rulekeep.sweeps.submitting import submitted
 
-Command = Callable[..., tuple[int, bytes, str]]
+submitting = script("submit")
+submitted = submitting.submitted
+Command = Callable[..., tuple[int, str, str]]
 SEEDS = (1, 2, 3, 4, 5)
 
 
@@ -44,11 +44,23 @@ def runs(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        return submitting.main([*words]), *capsys.readouterr()
+
+    return call
+
+
 def test_a_whole_folder_becomes_one_file(runs: Path, run: Command) -> None:
-    code, output, errors = run("submit", "runs", "--name", "mine")
+    code, output, errors = run("runs", "--name", "mine")
     assert (code, errors) == (0, "")
     path = runs.parent / "submissions" / "mine.jsonl"
-    assert str(path.relative_to(runs.parent)) in output.decode()
+    assert str(path.relative_to(runs.parent)) in output
     found = submitted(path)
     assert (found.name, found.protocol) == ("mine", "tiny")
     assert {one.id: one for one in found.records} == {
@@ -62,10 +74,10 @@ def test_each_thing_that_it_lacks_is_one_line(runs: Path, run: Command) -> None:
     first, second, *_ = sorted(runs.iterdir())
     (first / "record.json").unlink()
     (second / "record.json").write_text("{}")
-    code, _, errors = run("submit", "runs")
+    code, _, errors = run("runs")
     assert code == 2
     said = [line.split(": ")[:2] for line in errors.splitlines()]
-    assert said == [["rulekeep", one] for one in ("verified", "protocol tiny", "five seeds")]
+    assert said == [["submit", one] for one in ("verified", "protocol tiny", "five seeds")]
     assert not (runs.parent / "submissions").exists()
 
 
@@ -74,7 +86,7 @@ def test_runs_of_other_code_are_not_submitted(runs: Path, run: Command, made: Pa
     before = plugin.read_text()
     plugin.write_text(before.replace("self.linear(x)", "2 * self.linear(x)"))
     try:
-        code, _, errors = run("submit", "runs")
+        code, _, errors = run("runs")
     finally:
         plugin.write_text(before)
     assert code == 2
@@ -93,7 +105,7 @@ def test_the_board_is_that_of_the_records() -> None:
 def test_a_diverged_run_is_a_result_to_submit(runs: Path, run: Command) -> None:
     path = sorted(runs.glob("*/record.json"))[0]
     write_record(path, {**read_record(path), "status": "diverged", "reason": "nan at step 2"})
-    assert run("submit", "runs", "--name", "mine")[0] == 0
+    assert run("runs", "--name", "mine")[0] == 0
     found = submitted(runs.parent / "submissions" / "mine.jsonl")
     assert sorted(one.status for one in found.records) == ["diverged", *["done"] * 4]
 
@@ -102,9 +114,9 @@ def test_another_submission_of_the_same_name_is_left_as_it_is(runs: Path, run: C
     path = runs.parent / "submissions" / "mine.jsonl"
     path.parent.mkdir()
     path.write_text("of somebody")
-    code, _, errors = run("submit", "runs", "--name", "mine")
+    code, _, errors = run("runs", "--name", "mine")
     assert (code, errors.count("\n")) == (2, 1)
     assert "stands there with other runs; remove it, or give another --name" in errors
     assert path.read_text() == "of somebody"
     path.unlink()
-    assert [run("submit", "runs", "--name", "mine")[0] for _ in range(2)] == [0, 0]
+    assert [run("runs", "--name", "mine")[0] for _ in range(2)] == [0, 0]

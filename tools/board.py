@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from submit import submitted
+
 from rulekeep.analysis.groups import Group
 from rulekeep.analysis.ranking import kept
 from rulekeep.analysis.rows import Row, Rows, TaskSetting, Variant, state_kib
@@ -22,7 +24,6 @@ from rulekeep.records import Record
 from rulekeep.records.store import whole_runs
 from rulekeep.specs import HYBRID, written
 from rulekeep.sweeps.presets import SEEDS
-from rulekeep.sweeps.submitting import submitted
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "board.md"
@@ -198,7 +199,7 @@ On the site a click on a heading sorts by its column. Learning rates are chosen 
 five.
 
 Add your own: `rulekeep sweep standard --mixers FILE.py:CLASS --out RUNS`, then
-`rulekeep submit RUNS`. It checks the runs and writes one file for a pull request.
+`python tools/submit.py RUNS`. It checks the runs and writes one file for a pull request.
 
 Made by `python tools/board.py`."""
 

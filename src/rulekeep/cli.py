@@ -45,7 +45,6 @@ COMMANDS = {
     "explain": "explain:explain",
     "test": "retest:retest",
     "pack": "pack:pack",
-    "submit": "submit:submit",
     "study": "study:study",
     "language": "language:language",
     "compact": "compact:compact",

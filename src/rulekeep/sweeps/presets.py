@@ -193,7 +193,7 @@ def quick(
 
 
 def quick_five(*, mixers: Sequence[MixerSpec] = QUICK_MIXERS) -> Sequence[AnySpec]:
-    """As `quick`, five seeds: what `rulekeep submit` takes."""
+    """As `quick`, five seeds: what `tools/submit.py` takes."""
     return quick(mixers=mixers, seeds=SEEDS)
 
 

@@ -1,6 +1,6 @@
-"""What a folder of runs needs to stand on the board, and the one file that holds it.
+"""Check a folder of runs, and write the one file that a pull request adds to the board.
 
-    submission(Path("runs/mine"), "mine")    # the file's bytes, or a line for each fault
+    python tools/submit.py RUNS --name NAME         # the folder's name if left out
 
 A submission is a mixer, or several, run by a protocol to its end, with five seeds. Every run is
 whole and none is missing. The code at hand gives the same ids and passes the causality screen. The
@@ -8,16 +8,27 @@ file is a packed folder (`rulekeep.records.pack`). Its first record says what it
 code of plug-ins.
 """
 
+import sys
+from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rulekeep.checks.screening import screen
+from rulekeep.console import EXIT_USAGE, say, tell
 from rulekeep.records import Record
 from rulekeep.records.pack import CorruptRecordError, packed, unpacked
 from rulekeep.records.provenance import plugin_closure
-from rulekeep.records.store import Values, packed_values, read_record, read_runs, run_folders
+from rulekeep.records.store import (
+    Values,
+    make_folder,
+    packed_values,
+    read_record,
+    read_runs,
+    run_folders,
+    write_bytes,
+)
 from rulekeep.registry import is_outside, plugin_file
 from rulekeep.running.building import Resolved, resolve
 from rulekeep.specs import MODEL, AnySpec, MixerSpec, Option, RunSpec, UsageError
@@ -87,12 +98,12 @@ def submitted(path: Path) -> Submitted:
     notes = list[str]()
     values = list(unpacked(path, notes))
     if notes or not values or values[0].get("kind") != KIND:
-        raise UsageError(f"{path}: {(*notes, 'is no submission')[0]}; rulekeep submit writes one")
+        raise UsageError(f"{path}: {(*notes, 'is no submission')[0]}; tools/submit.py writes one")
     head, *rest = values
     try:
         records = [Record.read(one) for one in rest]
     except CorruptRecordError as error:
-        raise UsageError(f"{path}: {error}; rulekeep submit writes one") from None
+        raise UsageError(f"{path}: {error}; tools/submit.py writes one") from None
     return Submitted(str(head["id"]), str(head["protocol"]), records, head["code"])
 
 
@@ -178,3 +189,44 @@ def _values(root: Path, wanted: set[str]) -> list[Values]:
     found = {str(one.get("id")): one for one in packed_values(root, [])}
     found |= {run.id: read_record(run.record) for run in run_folders(root) if run.id in wanted}
     return [found[key] for key in sorted(wanted)]
+
+
+def submit(folder: Path, name: str, out: Path) -> int:
+    """Write the file of a folder of runs, or say what it lacks, a line each.
+
+    Raises:
+        UsageError: it has no record, its name cannot be, or other runs stand there.
+    """
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise UsageError(f"--name {name!a}: use letters, digits, - and _ alone")
+    made = submission(folder, name)
+    for line in made.faults:
+        say(f"submit: {line}")
+    if made.faults:
+        return EXIT_USAGE
+    target = out / f"{name}.jsonl"
+    make_folder(out, f"--out {out}")
+    if target.exists() and target.read_bytes() != made.content:
+        raise UsageError(
+            f"{target}: stands there with other runs; remove it, or give another --name"
+        )
+    write_bytes(target, made.content)
+    tell(f"submission: {target}; add this file in a pull request")
+    return 0
+
+
+def main(words: list[str]) -> int:
+    parser = ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="--out of rulekeep sweep quick-five or standard")
+    parser.add_argument("--name", help="what the board calls it, the folder's name if left out")
+    parser.add_argument("--out", type=Path, default=Path("submissions"), help="for NAME.jsonl")
+    given = parser.parse_args(words)
+    try:
+        return submit(given.folder, given.name or given.folder.resolve().name, given.out)
+    except UsageError as error:
+        say(f"submit: {error}")
+        return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
