@@ -8,16 +8,18 @@ log-likelihood less what it scores in the other prompts of the cell that do not 
 scores there is an additive fit, s[prompt, option] = a[prompt] + b[option], by least squares: some
 prompts make all options likely. The prompt that is scored is left out of the fit.
 
-All rules of families with as many options are fitted side by side. A written reply follows its rule
+All rules of families with as many options are fitted side by side, and all cells that ask alike
+share what no score is in. A written reply follows its rule
 where it shows the right option alone. No torch.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from rulekeep.records.record import Choice
 
@@ -44,8 +46,21 @@ def keys_of(choices: Iterable[Choice]) -> list[tuple[str, int]]:
     return sorted(every, key=lambda prompt: (prompt[0] == "test", prompt[1]))
 
 
+class Asked(NamedTuple):
+    """A row without its scores: its prompt, its rule's number (-1: not scored), and its family.
+
+    `option` is the one that is stated, of so many; None of a family that is not.
+    """
+
+    prompt: int
+    rule: int
+    family: str
+    option: int | None
+    options: int
+
+
 class Judged:
-    """The rules of one compression and one way of asking: which are followed, under any weights.
+    """The rules of one compression and one way of asking, and what all their options score.
 
     `keys` are the prompts that are resampled, by split and number. `rules` are those that are
     scored, in the order of their prompts and families.
@@ -64,30 +79,19 @@ class Judged:
         """
         at = {key: place for place, key in enumerate(keys)}
         rows = sorted(choices, key=lambda row: (row.split == "test", row.prompt, row.family))
-        is_rule = np.array(
-            [
-                row.split == split
-                and row.option is not None
-                and (among is None or name_of(row) in among)
-                for row in rows
-            ],
-            dtype=bool,
-        )
-        places = np.array([at[row.split, row.prompt] for row in rows], dtype=int)
-        self.rules = [row for row, scored in zip(rows, is_rule, strict=True) if scored]
-        place = places[is_rule]
+        self.rules, self.asked = list[Choice](), list[Asked]()
+        for row in rows:
+            is_rule = row.split == split and row.option is not None
+            is_rule = is_rule and (among is None or name_of(row) in among)
+            rule = len(self.rules) if is_rule else -1
+            prompt = at[row.split, row.prompt]
+            self.asked.append(Asked(prompt, rule, row.family, row.option, len(row.scores)))
+            self.rules += [row] if is_rule else []
+        self.scores = [row.scores for row in rows]
+        self.is_written = any(row.judged == WRITTEN for row in rows)
+        place = np.array([row.prompt for row in self.asked if row.rule >= 0], dtype=int)
         self.starts = np.flatnonzero(np.diff(place, prepend=-1))
         self.prompts = place[self.starts]
-        self.is_written = any(row.judged == WRITTEN for row in rows)
-        rules = np.where(is_rule, np.cumsum(is_rule) - 1, -1)
-        sizes = _options([] if self.is_written else rows)
-        self._fits = [
-            Fit.of([rows[i] for i in own], places[own], rules[own], len(keys))
-            for own in (
-                [i for i, row in enumerate(rows) if len(row.scores) == sizes.get(row.family) == k]
-                for k in sorted({*sizes.values()})
-            )
-        ]
 
     def right(
         self, weights: Float[np.ndarray, "draws prompts"]
@@ -96,19 +100,7 @@ class Judged:
 
         The first row of weights is the sample.
         """
-        right = np.full((len(weights), len(self.rules)), np.nan)
-        gain = right.copy()
-        if self.is_written:
-            right[:] = [shows_right(rule) for rule in self.rules]
-            return right, gain
-        for start in range(0, len(weights), DRAWS_AT_ONCE):
-            part = slice(start, start + DRAWS_AT_ONCE)
-            for fit in self._fits:
-                right[part, fit.rules], gain[part, fit.rules] = fit.gains(weights[part])
-        # A draw that tells nothing of a rule leaves it as it is.
-        for drawn in (right, gain):
-            np.copyto(drawn, drawn[:1], where=np.isnan(drawn) | np.isnan(drawn[:1]))
-        return right, gain
+        return followed([self], weights)[0]
 
     def by_prompt(
         self, values: Float[np.ndarray, "draws rules"], *, whole: bool = False
@@ -125,20 +117,58 @@ class Judged:
         )
 
 
-def _options(rows: Iterable[Choice]) -> dict[str, int]:
-    """How many options each family has: as most of its rows."""
+def followed(
+    judged: Sequence[Judged], weights: Float[np.ndarray, "draws prompts"]
+) -> list[tuple[Float[np.ndarray, "draws rules"], Float[np.ndarray, "draws rules"]]]:
+    """What `Judged.right` says, of each: those that ask alike share their fits."""
+    values, alike = [], defaultdict[object, list[int]](list)
+    for number, one in enumerate(judged):
+        right = np.full((len(weights), len(one.rules)), np.nan)
+        values.append((right, right.copy()))
+        if one.is_written:
+            right[:] = [shows_right(rule) for rule in one.rules]
+        else:
+            alike[tuple(one.asked)].append(number)
+    for numbers in alike.values():
+        asked = judged[numbers[0]].asked
+        for rows in _by_options(asked):
+            fit = Fit.of([asked[row] for row in rows], weights.shape[1])
+            every = [fit.scored([judged[number].scores[row] for row in rows]) for number in numbers]
+            for start in range(0, len(weights), DRAWS_AT_ONCE):
+                part = slice(start, start + DRAWS_AT_ONCE)
+                found = fit.gains(weights[part], every)
+                for number, of in zip(numbers, found, strict=True):
+                    values[number][0][part, fit.rules], values[number][1][part, fit.rules] = of
+    # A draw that tells nothing of a rule leaves it as it is.
+    for drawn in (one for both in values for one in both):
+        np.copyto(drawn, drawn[:1], where=np.isnan(drawn) | np.isnan(drawn[:1]))
+    return values
+
+
+def _by_options(asked: Sequence[Asked]) -> Iterator[list[int]]:
+    """Rows of families with as many options: of a family, as most of its rows have."""
     counts = defaultdict[str, Counter[int]](Counter)
-    for row in rows:
-        counts[row.family][len(row.scores)] += 1
-    return {family: max(sizes, key=lambda size: sizes[size]) for family, sizes in counts.items()}
+    for row in asked:
+        counts[row.family][row.options] += 1
+    sizes = {family: max(of, key=lambda size: of[size]) for family, of in counts.items()}
+    for options in sorted({*sizes.values()}):
+        yield [at for at, row in enumerate(asked) if row.options == sizes[row.family] == options]
+
+
+class Scored(NamedTuple):
+    """Scores of each option in each own rule, and what rows add to the right side of the fit."""
+
+    own: Float[np.ndarray, "own options"]
+    parts: Float[np.ndarray, "parts own"]
+    tables: Float[np.ndarray, "parts prompts families"]
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The scores of families with as many options, and each row's part of the normal equations.
+    """The fits of families with as many options, whatever these score.
 
     `tables` has what each prompt adds to each family's sums: how many of each option are scored
-    and not stated, the normal matrix, and its right side, each without the first option.
+    and not stated, and the normal matrix without the first option.
     """
 
     # Of each rule that is scored: its number, its prompt, its family, and the option that is right.
@@ -146,86 +176,113 @@ class Fit:
     prompts: Int[np.ndarray, " own"]
     families: Int[np.ndarray, " own"]
     stated: Int[np.ndarray, " own"]
-    scores: Float[np.ndarray, "own options"]
     parts: Float[np.ndarray, "parts own"]
     tables: Float[np.ndarray, "parts prompts families"]
+    # Of every row: whether it is such a rule, where its sums go, and which options it tells of.
+    own: Bool[np.ndarray, " rows"]
+    places: tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]
+    counts: Float[np.ndarray, "rows options"]
 
     @classmethod
-    def of(
-        cls,
-        rows: Sequence[Choice],
-        prompts: Int[np.ndarray, " rows"],
-        rules: Int[np.ndarray, " rows"],
-        keys: int,
-    ) -> "Fit":
-        """Of rows with their prompts, and the number of each rule that is scored; of others -1."""
-        options = len(rows[0].scores)
-        names, families = np.unique([row.family for row in rows], return_inverse=True)
-        stated = np.array([-1 if row.option is None else row.option for row in rows])
-        scores = np.array([row.scores for row in rows], dtype=float)
+    def of(cls, asked: Sequence[Asked], prompts: int) -> "Fit":
+        """Of rows with as many options, and the number of prompts."""
+        options = asked[0].options
+        _, families = np.unique([row.family for row in asked], return_inverse=True)
+        stated = np.array([-1 if row.option is None else row.option for row in asked])
         # The score of an option that is stated tells nothing of what it scores otherwise.
         counts = (np.arange(options) != stated[:, None]).astype(float)
         each = counts.sum(1, keepdims=True)
         normal = counts[:, :, None] * (np.eye(options) - counts[:, None, :] / each[:, :, None])
-        wanted = counts * (scores - (counts * scores).sum(1, keepdims=True) / each)
         # Only differences between options matter: the first one's is 0.
-        parts = np.concatenate(
-            [counts.T, normal[:, 1:, 1:].reshape(len(rows), -1).T, wanted[:, 1:].T]
-        )
-        tables = np.zeros((len(parts), keys, len(names)))
-        for row in range(len(rows)):
-            tables[:, prompts[row], families[row]] += parts[:, row]
+        parts = np.concatenate([counts.T, normal[:, 1:, 1:].reshape(len(asked), -1).T])
+        places = np.array([row.prompt for row in asked]), families
+        rules = np.array([row.rule for row in asked])
         own = rules >= 0
         return cls(
-            rules[own], prompts[own], families[own], stated[own], scores[own], parts[:, own], tables
-        )
+            rules[own], places[0][own], families[own], stated[own], parts[:, own],
+            _summed(parts, places, prompts), own, places, counts,
+        )  # fmt: skip
+
+    def scored(self, rows: Sequence[Sequence[float]]) -> Scored:
+        """What each row scores."""
+        scores, counts = np.array(rows, dtype=float), self.counts
+        each = counts.sum(1, keepdims=True)
+        wanted = counts * (scores - (counts * scores).sum(1, keepdims=True) / each)
+        parts = wanted[:, 1:].T
+        tables = _summed(parts, self.places, self.tables.shape[1])
+        return Scored(scores[self.own], parts[:, self.own], tables)
 
     def gains(
-        self, weights: Float[np.ndarray, "draws prompts"]
-    ) -> tuple[Float[np.ndarray, "draws own"], Float[np.ndarray, "draws own"]]:
+        self, weights: Float[np.ndarray, "draws prompts"], every: Sequence[Scored]
+    ) -> Iterator[tuple[Float[np.ndarray, "draws own"], Float[np.ndarray, "draws own"]]]:
         """Whether each own rule's option gains most, and by how much, from a fit without it."""
-        options, less = self.scores.shape[1], weights[:, self.prompts]
-        others = [
-            (weights @ table)[:, self.families] - less * part
-            for table, part in zip(self.tables, self.parts, strict=True)
-        ]
-        counts, unknowns = others[:options], options - 1
-        rest = iter(others[options:])
-        normal = [[next(rest) for _ in range(unknowns)] for _ in range(unknowns)]
-        fitted, pivot = solved(normal, [*rest])
-        known = (np.min(counts, axis=0) > LEAST_SAMPLES - 0.5) & (pivot > LEAST_PIVOT)
-        first = np.zeros_like(pivot)
-        gains = np.stack([self.scores[:, at] - fit for at, fit in enumerate([first, *fitted])])
-        best = gains >= gains.max(0) - TIE_NATS
-        own = self.stated[None, None]
-        right = np.take_along_axis(best, own, 0)[0] / best.sum(0)
-        mine = np.take_along_axis(gains, own, 0)[0]
-        rivals = (gains.sum(0) - mine) / (len(gains) - 1)
-        return np.where(known, right, np.nan), np.where(known, mine - rivals, np.nan)
+        options, less = self.counts.shape[1], weights[:, self.prompts]
+
+        def without(tables: np.ndarray, parts: np.ndarray) -> list[np.ndarray]:
+            """Sums over the prompts of each draw, less the rule's own."""
+            return [
+                (weights @ table).take(self.families, 1) - less * part
+                for table, part in zip(tables, parts, strict=True)
+            ]
+
+        others = without(self.tables, self.parts)
+        samples, rest = np.min(others[:options], axis=0), iter(others[options:])
+        normal = [[next(rest) for _ in range(1, options)] for _ in range(1, options)]
+        pivot = eliminated(normal)
+        known = (samples > LEAST_SAMPLES - 0.5) & (pivot > LEAST_PIVOT)
+        is_stated = [self.stated == at for at in range(options)]
+        for one in every:
+            fitted = solved(normal, without(one.tables, one.parts))
+            gains = [np.broadcast_to(one.own[:, 0], less.shape)]
+            gains += [score - fit for score, fit in zip(one.own.T[1:], fitted, strict=True)]
+            mine, total, best = gains[0], gains[0], gains[0]
+            for gain, own in zip(gains[1:], is_stated[1:], strict=True):
+                mine, total, best = np.where(own, gain, mine), total + gain, np.maximum(best, gain)
+            best = best - TIE_NATS
+            ties = sum((gain >= best).view(np.int8) for gain in gains)
+            rivals = (total - mine) / (options - 1)
+            right = (mine >= best) / ties
+            yield np.where(known, right, np.nan), np.where(known, mine - rivals, np.nan)
 
 
-def solved(
-    normal: list[list[np.ndarray]], wanted: list[np.ndarray]
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Solves many small positive systems side by side, by elimination, in place.
+def _summed(
+    parts: Float[np.ndarray, "parts rows"],
+    places: tuple[Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]],
+    prompts: int,
+) -> Float[np.ndarray, "parts prompts families"]:
+    """What rows add, by prompt and family."""
+    tables = np.zeros((len(parts), prompts, places[1].max() + 1))
+    np.add.at(tables, (slice(None), *places), parts)
+    return tables
 
-    `normal` has a row of arrays for each unknown, `wanted` an array. Returns the unknowns, and the
-    least pivot of each system: 0 where it has no single solution.
+
+def eliminated(normal: list[list[np.ndarray]]) -> np.ndarray:
+    """Eliminates many small positive systems side by side, in place: ratios stay below.
+
+    `normal` has a row of arrays for each unknown. Returns the least pivot of each system: 0 where
+    it has no single solution.
     """
-    least = np.full(wanted[0].shape, np.inf)
+    least = np.full(normal[0][0].shape, np.inf)
     for at, row in enumerate(normal):
         least = np.minimum(least, row[at])
         row[at] = np.where(row[at] > LEAST_PIVOT, row[at], 1.0)
-        for below in range(at + 1, len(normal)):
-            ratio = normal[below][at] / row[at]
+        for below in normal[at + 1 :]:
+            below[at] = below[at] / row[at]
             for column in range(at + 1, len(normal)):
-                normal[below][column] = normal[below][column] - ratio * row[column]
-            wanted[below] = wanted[below] - ratio * wanted[at]
+                below[column] = below[column] - below[at] * row[column]
+    return least
+
+
+def solved(normal: Sequence[Sequence[np.ndarray]], wanted: list[np.ndarray]) -> list[np.ndarray]:
+    """The unknowns of systems that `eliminated` has; `wanted` has an array for each."""
+    for at in range(len(normal)):
+        for below in range(at + 1, len(normal)):
+            wanted[below] = wanted[below] - normal[below][at] * wanted[at]
     for at in reversed(range(len(normal))):
         for above in range(at + 1, len(normal)):
             wanted[at] = wanted[at] - normal[at][above] * wanted[above]
         wanted[at] = wanted[at] / normal[at][at]
-    return wanted, least
+    return wanted
 
 
 def shows_right(rule: Choice) -> bool:

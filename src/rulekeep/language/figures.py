@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from rulekeep.analysis.summary import LEVEL, Interval, exact_share
-from rulekeep.language.calibration import Judged, keys_of
+from rulekeep.language.calibration import Judged, followed, keys_of
 from rulekeep.language.intervals import interval, over_families, percentiles, resampled
 from rulekeep.records.record import Choice, Record
 
@@ -59,7 +59,8 @@ def cell(record: Record) -> dict[str, Followed]:
     keys = keys_of(record.choices)
     weights = resampled(len(keys))
     judged = {name: Judged(choices, keys) for name, choices in by_name.items()}
-    right = {name: found.right(weights) for name, found in judged.items() if found.rules}
+    judged = {name: found for name, found in judged.items() if found.rules}
+    right = dict(zip(judged, followed([*judged.values()], weights), strict=True))
     counted = [name for name, (known, _) in right.items() if not np.isnan(known[0]).all()]
     return {
         name: _followed(judged, right, name, weights) for name, how in counted if how == "obeyed"

@@ -11,6 +11,7 @@ line here, and whatever shows other text does the same (`one_line`, `name`).
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache, partial
 from typing import Annotated, Any, NamedTuple, Self, TypeAlias, TypeVar
 
 from pydantic import (
@@ -53,7 +54,7 @@ _T = TypeVar("_T")
 
 # A list, as JSON has it.
 _Many: TypeAlias = Annotated[tuple[_T, ...], Strict(False)]
-_Line: TypeAlias = Annotated[str, AfterValidator(lambda text: one_line(text, 80))]
+_Line: TypeAlias = Annotated[str, AfterValidator(cache(partial(one_line, length=80)))]
 # In tokens; the bound is that of every spec.
 _Length: TypeAlias = Annotated[int, Field(ge=1, le=2**24)]
 _Lengths: TypeAlias = Annotated[_Many[_Length], AfterValidator(lambda found: tuple(sorted(found)))]
