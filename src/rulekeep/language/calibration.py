@@ -252,7 +252,8 @@ def _summed(
 ) -> Float[np.ndarray, "parts prompts families"]:
     """What rows add, by prompt and family."""
     tables = np.zeros((len(parts), prompts, places[1].max() + 1))
-    np.add.at(tables, (slice(None), *places), parts)
+    for table, part in zip(tables, parts, strict=True):
+        np.add.at(table, places, part)
     return tables
 
 
