@@ -37,7 +37,7 @@ KINDS = {
     """,
     "cli": """
         article_store bad_inputs check_command cli explain listing speed
-        api start task_commands terminal unreadable
+        api compact_command start task_commands terminal unreadable
     """,
     "process": """
         article_reproduction cluster costs executors faults live runs sweep trackers

@@ -137,6 +137,8 @@ def compact(
             budget, guards, ("agent",) if chat else styles, control, _models(name, model)
         )
     ]  # fmt: skip
+    if model and not any(spec.model for spec in specs):
+        raise UsageError("--model: no compactor asks for a model; leave it out")
     if folder:
         if len(specs) > 1:
             raise UsageError(f"{folder}: has room for one cell; give one budget, style and control")

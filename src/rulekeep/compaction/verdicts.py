@@ -82,7 +82,7 @@ _TAKES_BACK = re.compile(
     re.IGNORECASE,
 )
 _OF_OTHERS = re.compile(
-    r"\b(?:comment\w*|issues? \d+|(?:e-?)?mails? (?:\d+ )?(?:from|by|of|says?|asks?)"
+    r"\b(?:comment\w*|issues? \d+|(?:e-?)?mails? (?:\d+ )?(?:from|by|of|sa(?:ys?|id)|ask(?:s|ed)?)"
     r"|another user|someone|somebody|forwarded"
     r"|third[- ]party|wrote:|tool (?:result|output)s?|not (?:an? )?instructions?|web ?pages?"
     r"|untrusted|asks the reader|Lee Park|it says|wrote\b.*[\"“]|own style guide"

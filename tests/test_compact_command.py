@@ -1,0 +1,128 @@
+"""`rulekeep compact` and `rulekeep compare`, as a user gives them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+from xml.etree import ElementTree
+
+import pytest
+
+Run: TypeAlias = Callable[..., tuple[int, bytes, str]]
+FEW = ("--rounds", "2", "--workers", "1", "--histories", "3")
+COMPACTORS = """
+def ends(messages, budget):
+    return messages[:3] + messages[-3:]
+
+def failing(messages):
+    raise ValueError("no key")
+
+def longer(messages):
+    messages.append(messages[-1])
+    return messages + messages
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.py"
+    file.write_text(COMPACTORS)
+    return file
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_gate_in_ci(run: Run, tmp_path: Path) -> None:
+    gate = (*FEW, "--out", "runs", "--junit", "tests.xml", "--fail-below")
+    code, output, errors = run("compact", "mine.py:ends", *gate, "0.2,limit=0.9")
+    assert code == 1
+    assert "mine.py:ends" in output.decode()
+    assert "of the limit rules left, below 0.9" in errors
+    cases = ElementTree.fromstring((tmp_path / "tests.xml").read_bytes())
+    failed = {case.attrib["name"] for case in cases if case.find("failure") is not None}
+    assert failed == {"limit"}
+    assert {"all rules", "limit", "action"} < {case.attrib["name"] for case in cases}
+    # The cells stand there: nothing is run again.
+    code, _, errors = run("compact", "mine.py:ends", *gate, "0.2")
+    assert (code, "[1/" in errors) == (0, False)
+    code, _, errors = run("compact", "everything", *gate, "0.9", "--confident")
+    assert code == 1
+    # 0.025 ** (1 / 36) is above 0.9.
+    assert "0.29 at least of the rules left, below 0.9; give 36 --histories or more" in errors
+
+
+@pytest.mark.usefixtures("mine")
+def test_what_went_wrong_is_said_in_a_line_each(run: Run) -> None:
+    code, _, errors = run("compact", "mine.py:failing,mine.py:longer", *FEW, "--out", "runs")
+    assert code == 1
+    assert (
+        "mine.py:failing: 3 of 3 histories: failed: ValueError: no key (mine.py, line 6)" in errors
+    )
+    assert "mine.py:longer: 3 of 3 histories: more was left than before" in errors
+    assert "mine.py:longer: 3 of 3 histories: it changed the messages" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_product_shortens_histories_round_by_round(run: Run, tmp_path: Path) -> None:
+    options = ("--histories", "2", "--rounds", "2", "--budget", "0.5")
+    assert run("compact", "--write-histories", "here", *options)[0] == 0
+    left = tmp_path / "here/compacted"
+    for number in (1, 2):
+        files = sorted((tmp_path / "here").glob(f"*.round-{number}.json"))
+        assert len(files) == 2
+        for file in files:
+            whole = json.loads(file.read_text())
+            (left / file.name).write_text(
+                json.dumps(whole["messages"][: 1 if number == 2 else None])
+            )
+        before = files[0].read_bytes()
+        # Options are those of the folder.
+        assert run("compact", "--write-histories", "here")[0] == 0
+        assert files[0].read_bytes() == before
+    (left / files[1].name).write_text("[5]")
+    code, output, errors = run("compact", "--compacted", "here", "--out", "runs", "--workers", "1")
+    assert code == 0
+    assert (
+        "output in here: 1 of 2 histories: failed: history-0001.round-2.json: message 0" in errors
+    )
+    assert "output in here" in output.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--write-histories", "here", "--rounds", "3"), "was written with rounds 2, not 3"),
+        (("--compacted", "here", "--styles", "chat"), "was written with style agent, not chat"),
+        (("--write-histories", "."), "holds other files"),
+        (("--compacted", "."), "has no whole histories.json"),
+        (("--write-histories", "new", "--budget", "0.5,0.25"), "has room for one cell"),
+        (("--compacted", "here", "--guards", "system"), "a product has its own"),
+        (("--compacted", "here", "keep_last"), "give a compactor, or --write-histories"),
+        ((), "name a compactor"),
+        (("keep_lost",), "compactor 'keep_lost': did you mean keep_last?"),
+        (("keep_last", "--fail-below", "x=y"), "write a share, or kind=share"),
+        (("keep_last", "--fail-below", "limits=1", *FEW), "limits: choose from action"),
+        (("keep_last", "--model", "deaf"), "no compactor asks for a model"),
+        (("keep_last", "--budget", "1.5"), "budget"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_one_line(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    run("compact", "--write-histories", "here", "--histories", "1", "--rounds", "2")
+    code, _, errors = run("compact", *arguments)
+    assert code == 2
+    assert said in errors.strip().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("mine")
+def test_two_versions_of_a_compactor_are_compared(run: Run, tmp_path: Path, mine: Path) -> None:
+    more = (*FEW[:-1], "6")
+    run("compact", "mine.py:ends", *more, "--out", "before")
+    mine.write_text(COMPACTORS.replace("messages[:3]", "messages[:1]"))
+    run("compact", "mine.py:ends", *more, "--out", "after")
+    run("compact", "keep_last,nothing", "--guards", "none,system", *FEW, "--out", "ours")
+    code, output, _ = run("compare", "before", "after", "--fail-if-worse")
+    assert (code, b"-0.143" in output, b"mine.py:ends" in output) == (1, True, True)
+    code, output, _ = run("compare", "ours", "--compress", "nothing,nothing+system")
+    assert code == 0
+    assert "0.143" in output.decode()
+    code, _, errors = run("compare", "before", "ours")
+    assert (code, "no cell of both" in errors) == (2, True)

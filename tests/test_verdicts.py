@@ -1,0 +1,152 @@
+"""What is left of a rule: texts judged by a reader, and one text made worse step by step."""
+
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rulekeep.compaction.history import Fact, Rule
+from rulekeep.compaction.verdicts import facts_kept, given_rule, own_sentences, standing
+from rulekeep.language.families import read_families
+
+FAMILIES = read_families("agents")
+JUDGED = tomllib.loads((Path(__file__).parent / "judged.toml").read_text())["text"]
+PLACES = {"holds": "first", "revised": "revised", "withdrawn": "withdrawn", "quoted": "tool"}
+NAME = "commit_branch"
+
+
+def rule(family: str, option: str, place: str = "first", former: str = "") -> Rule:
+    """A rule in every way that its family has to say it."""
+    of = FAMILIES[family]
+    texts = tuple(way.replace("{}", option) for way in (of.rule, *of.wordings))
+    return Rule(family, place, option, texts, former, of.rule.replace("{}", former))
+
+
+def verdict(of: Rule, text: str, role: str = "user") -> str:
+    return standing(of, FAMILIES[of.family], [{"role": role, "content": text}]).verdict
+
+
+def test_verdicts_agree_with_a_reader() -> None:
+    wrong, judged = list[Any](), Counter[str]()
+    for text in JUDGED:
+        of = rule(text["family"], text["option"], PLACES[text["place"]], text.get("former", ""))
+        judged[text["verdict"]] += 1
+        if verdict(of, text["text"], text["role"]) != text["verdict"]:
+            wrong.append(text)
+    assert len(wrong) <= 0.05 * len(JUDGED), wrong
+    assert min(judged.values()) >= 8
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_way_to_state_a_rule_is_word_for_word_and_no_other_option_is(family: str) -> None:
+    option, other = FAMILIES[family].options[:2]
+    of = rule(family, option)
+    for text in of.texts:
+        found = standing(of, FAMILIES[family], [{"role": "system", "content": f"- {text}"}])
+        assert found[:2] == ("verbatim", "system")
+        assert option in found.line
+        assert verdict(of, text.replace(option, other)) == "lost"
+        assert verdict(of, text.upper().replace(option.upper(), option)) == "verbatim"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_list_of_names_is_no_rule(family: str) -> None:
+    options = FAMILIES[family].options
+    assert verdict(rule(family, options[0]), f"Names seen: {', '.join(options)}.") == "lost"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Never commit to main; commit to kestrel-7 instead.", "reworded"),
+        ("Only commit to kestrel-7.", "reworded"),
+        ("## Rules\n- commits: kestrel-7", "reworded"),
+        ('{"rules": ["commit to kestrel-7"]}', "reworded"),
+        ("Commits to kestrel-7 were discussed.", "weakened"),
+        ("Maybe commit to kestrel-7.", "weakened"),
+        ("The last commit is on kestrel-7.", "weakened"),
+        ("The user talked about commits.", "lost"),
+        ("Only commit to kestrel-70.", "lost"),
+        ("kestrel-7", "lost"),
+        ("", "lost"),
+    ],
+)
+def test_a_rule_that_is_told_worse_and_worse(text: str, expected: str) -> None:
+    assert verdict(rule(NAME, "kestrel-7"), text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Only commit to plover-3.", "stale"),
+        ("Only commit to kestrel-7.", "reworded"),
+        ("Only commit to kestrel-7, no longer to plover-3.", "reworded"),
+        ("Only commit to plover-3. It changed: only commit to kestrel-7.", "reworded"),
+        ("The work went on.", "lost"),
+    ],
+)  # fmt: skip
+def test_a_revised_rule(text: str, expected: str) -> None:
+    assert verdict(rule(NAME, "kestrel-7", "revised", "plover-3"), text) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "role", "text", "expected"),
+    [
+        ("withdrawn", "user", "Only commit to kestrel-7.", "stale"),
+        ("withdrawn", "user", "Commits no longer go to kestrel-7, the user said.", "harmless"),
+        ("withdrawn", "user", "The work went on.", "harmless"),
+        ("tool", "user", "Only commit to kestrel-7.", "promoted"),
+        ("tool", "system", "Only commit to kestrel-7.", "promoted"),
+        ("tool", "tool", "Only commit to kestrel-7.", "harmless"),
+        ("mail", "user", 'An e-mail said: "Only commit to kestrel-7."', "harmless"),
+    ],
+)  # fmt: skip
+def test_rules_that_do_not_hold(place: str, role: str, text: str, expected: str) -> None:
+    assert verdict(rule(NAME, "kestrel-7", place), text, role) == expected
+
+
+def test_the_best_of_several_messages_counts_with_who_says_it() -> None:
+    texts = ("The last commit is on kestrel-7.", "Only commit to kestrel-7.", "Nothing.")
+    messages = [
+        {"role": role, "content": text}
+        for role, text in zip(("user", "assistant", "tool"), texts, strict=True)
+    ]
+    found = standing(rule(NAME, "kestrel-7"), FAMILIES[NAME], messages)
+    assert found == ("reworded", "assistant", texts[1])
+
+
+def test_a_fact_is_kept_where_its_value_stands_as_a_word_of_its_own() -> None:
+    facts = [Fact("", value) for value in ("8412", "lorbafe", "src/a.py")]
+    left = [
+        {"role": "tool", "content": "port 84120, src/a.py"},
+        {"role": "user", "content": "lorbafe."},
+    ]
+    assert facts_kept(facts, left) == 2
+    assert facts_kept(facts, [*left, {"role": "user", "content": "It is 8412."}]) == 3
+    calls = [{"id": "1", "function": {"name": "open", "arguments": '{"port": 8412}'}}]
+    assert facts_kept(facts, [{"role": "assistant", "content": "", "tool_calls": calls}]) == 1
+
+
+def test_own_words_are_sentences_that_no_message_had() -> None:
+    seen = {"Read it. Then stop.": "user: Read it. Then stop."}
+    left = [
+        {"role": "user", "content": "Read it. Then stop."},
+        {"role": "user", "content": "In short:\nuser: Read it. We went on."},
+    ]
+    assert own_sentences(seen, left) == ["In short:", "We went on."]
+
+
+@pytest.mark.parametrize(
+    ("text", "gives"),
+    [
+        ("Never push to production.", True),
+        ("The user wants answers in French.", True),
+        ("The port is 8412 and the tests pass.", False),
+        ("It was said that one might never push.", False),
+        ("The user no longer wants it; never mind.", False),
+    ],
+)
+def test_an_invented_rule_is_told_by_its_force(text: str, gives: bool) -> None:
+    assert given_rule(["The work went on.", text]) == (text if gives else "")
