@@ -30,6 +30,7 @@ def mine(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.core
 @pytest.mark.usefixtures("mine")
 def test_a_gate_in_ci(run: Run, tmp_path: Path) -> None:
     gate = (*FEW, "--out", "runs", "--junit", "tests.xml", "--fail-below")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         sweep,
         test,
     )
+    from rulekeep.compaction.figures import Survival
     from rulekeep.compaction.run import survives
     from rulekeep.explain.traces import write_gates
     from rulekeep.mixers import Mixer, Stateless
@@ -52,6 +53,7 @@ __all__ = [
     "RunSpec",
     "Stateless",
     "Study",
+    "Survival",
     "Sweep",
     "TaskSetting",
     "UsageError",
@@ -77,6 +79,7 @@ _PLACES = {
         "DamagedRecordWarning", "Run", "RunFailedError", "check", "load_records", "open_run",
         "report", "run", "sweep", "test",
     ),
+    "compaction.figures": ("Survival",),
     "compaction.run": ("survives",),
     "explain.traces": ("write_gates",),
     "mixers.base": ("Mixer", "auxiliary_loss", "start_step"),
