@@ -16,7 +16,7 @@ from rulekeep.analysis.rows import Rows, Span
 from rulekeep.analysis.summary import Interval
 from rulekeep.printable import markdown_table
 from rulekeep.speed import figures
-from rulekeep.speed.figures import Step
+from rulekeep.speed.figures import StepTime, step_times
 from rulekeep.speed.record import BASELINE, SpeedRecord, read_speed
 from rulekeep.study import Claim, Study
 
@@ -44,9 +44,9 @@ def record() -> SpeedRecord:
     return read_speed(RESULTS / "speed" / "speed.json")
 
 
-def steps() -> dict[tuple[int, str], Step]:
+def steps() -> dict[tuple[int, str], StepTime]:
     """Training steps of the whole model on one thread, by context and mixer."""
-    return figures.steps(record(), "model", 1)
+    return {(one.context, one.mixer): one for one in step_times(record(), "model", 1)}
 
 
 def aim(context: int, mixer: str) -> float | None:

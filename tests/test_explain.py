@@ -14,9 +14,8 @@ from reading import ALL_BUT_RECALL
 from report_records import typed
 from torch import Tensor
 
-from rulekeep.analysis.merging import merged
 from rulekeep.analysis.summary import wilson
-from rulekeep.analysis.table import tabulated
+from rulekeep.analysis.table import merged, tabulated
 from rulekeep.commands.explain import explain_job
 from rulekeep.explain import explaining
 from rulekeep.explain.record import GATE, RECORD, Explanation, Job, Probed, read_explanation

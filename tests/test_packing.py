@@ -13,8 +13,7 @@ import tiny
 from report_records import record as made_up
 from report_records import typed
 
-from rulekeep.analysis.merging import merged
-from rulekeep.analysis.table import tabulated
+from rulekeep.analysis.table import merged, tabulated
 from rulekeep.records.beside import kept_beside, of_kind
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
 from rulekeep.records.store import (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from report_records import HOSTILE, Values, groups_of, read_runs, record, typed
 
-from rulekeep.analysis.merging import joined, merged
+from rulekeep.analysis.table import joined, merged
 from rulekeep.reporting.tables import csv_lines
 from rulekeep.reporting.write import write_report
 

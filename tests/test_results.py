@@ -10,8 +10,7 @@ from report_records import record as made_up
 from scripts import script
 
 from rulekeep.analysis.groups import grouped
-from rulekeep.analysis.merging import merged
-from rulekeep.analysis.table import tabulated
+from rulekeep.analysis.table import merged, tabulated
 from rulekeep.article.published import comparison, published_figures
 from rulekeep.commands.records import verify
 from rulekeep.records.store import Record, read_runs, write_record

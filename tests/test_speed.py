@@ -109,12 +109,8 @@ def test_a_mixer_that_sleeps_is_seen_slower_by_as_much(tmp_path: Path) -> None:
             slow: pytest.approx([taken] * 2),
             quick: pytest.approx([0.001] * 2),
         }
-        shares = {
-            mixer: step.share.mean
-            for (_, mixer), step in figures.steps(
-                speed_record(asked, measured), point.part, 1
-            ).items()
-        }
+        found = figures.step_times(speed_record(asked, measured), point.part, 1)
+        shares = {step.mixer: step.share.mean for step in found}
         assert shares == pytest.approx({"attention": 1, slow: taken / 0.001, quick: 1})
 
 
@@ -152,7 +148,7 @@ def test_the_rate_of_products_is_a_share_of_that_of_one_large_product() -> None:
     by_rate = {1.0: 0.0, 2.0: 0.0}
     for rate in by_rate:
         one = measured.model_copy(update={"product_rates": (rate, rate)})
-        step = figures.steps(speed_record(asked, one), "model", 1)[64, "attention"]
+        step, _ = figures.step_times(speed_record(asked, one), "model", 1)
         by_rate[rate] = step.product_share * rate * step.seconds.mean
     flops = measured.rows["attention"].flops
     assert by_rate == pytest.approx({1.0: flops, 2.0: flops})
@@ -176,10 +172,10 @@ def test_shares_are_paired_within_a_repeat() -> None:
     # Of medians it would be a half; of repeats 2, 0.5 and 3.
     rows = {"attention": (1.0, 10.0, 100.0), "delta": (2.0, 5.0, 300.0)}
     asked = spec("delta", contexts=(256,))
-    found = figures.steps(speed_record(asked, *steps({256: rows})), "model", 1)
-    assert found[256, "attention"].share == Interval(1, 1, 1)
-    assert found[256, "delta"].share == Interval(2, 1.25, 2.5)
-    assert found[256, "delta"].seconds == Interval(5, 3.5, 152.5)
+    baseline, delta = figures.step_times(speed_record(asked, *steps({256: rows})), "model", 1)
+    assert baseline.share == Interval(1, 1, 1)
+    assert delta.share == Interval(2, 1.25, 2.5)
+    assert delta.seconds == Interval(5, 3.5, 152.5)
 
 
 def test_a_token_late_in_the_text_is_held_against_one_at_1028() -> None:

@@ -19,8 +19,7 @@ from safetensors.torch import load_file, save_file
 from test_faults import Hostile, saved
 from torch import nn
 
-from rulekeep.analysis.merging import merged
-from rulekeep.analysis.table import tabulated
+from rulekeep.analysis.table import merged, tabulated
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.records.weights import TYPES, check_weights

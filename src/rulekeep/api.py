@@ -294,7 +294,7 @@ def load_records(runs: Place, /, *more: Place, strict: bool = False) -> list[dic
     Raises:
         UsageError: there is no such folder, no record in it, or, if `strict`, a damaged one.
     """
-    from rulekeep.analysis.merging import merged
+    from rulekeep.analysis.table import merged
 
     records: list[Record] = []
     for one in (runs, *more):

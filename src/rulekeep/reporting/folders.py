@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rulekeep.analysis.baselines import CERTIFICATES, rivals
-from rulekeep.analysis.merging import merged, trained_apart
+from rulekeep.analysis.table import merged, trained_apart
 from rulekeep.explain.record import Explanation
 from rulekeep.printable import counted, pasted
 from rulekeep.records.beside import certificates, kept_beside, of_kind

@@ -25,10 +25,10 @@ def chart(record: SpeedRecord) -> Chart:
     for threads in record.spec.threads:
         for part in _STEPS:
             lines: dict[str, list[Point]] = {}
-            for (context, mixer), step in figures.steps(record, part, threads).items():
+            for step in figures.step_times(record, part, threads):
                 if step.share is not None:
-                    point = Point(context, step.share.mean, step.share.low, step.share.high)
-                    lines.setdefault(_mixer(mixer), []).append(point)
+                    point = Point.of(step.context, step.share)
+                    lines.setdefault(_mixer(step.mixer), []).append(point)
             panel = Panel(
                 title=f"{NAMES[part]}, {counted(threads, 'thread')}",
                 x_label="context (tokens, log scale)",
@@ -52,7 +52,10 @@ def sentences(record: SpeedRecord) -> list[str]:
 
 
 def _steps(record: SpeedRecord, threads: int) -> Table:
-    whole, alone = (figures.steps(record, part, threads) for part in _STEPS)
+    whole, alone = (
+        {(one.context, one.mixer): one for one in figures.step_times(record, part, threads)}
+        for part in _STEPS
+    )
     shown, spec, is_counted = counted(threads, "thread"), record.spec, threads == 1
     rows: list[dict[str, Value]] = []
     for context, mixer in {**whole, **alone}:

@@ -18,12 +18,14 @@ LEAST_MEMORY = 8 * 2**20
 QUIET_CORES = 0.1
 
 
-class Step(NamedTuple):
+class StepTime(NamedTuple):
     """A step of a mixer in seconds, and as a share of attention's time.
 
     `product_share`: the rate of its matrix products over that of one large product.
     """
 
+    context: int
+    mixer: str
     seconds: Interval
     share: Interval | None
     launches: int | None
@@ -38,21 +40,21 @@ def spread(values: Sequence[float]) -> Interval:
     return Interval(middle, low, high)
 
 
-def steps(record: SpeedRecord, part: Part, threads: int) -> dict[tuple[int, str], Step]:
-    """Steps of the whole model or of the mixer alone, by context and mixer."""
+def step_times(record: SpeedRecord, part: Part, threads: int) -> list[StepTime]:
+    """Steps of the whole model or of the mixer alone, by context, in the order of the mixers."""
     rows = _rows(record, part, threads)
     rates = {
         one.point.context: statistics.median(one.product_rates)
         for one in record.measured
         if (one.point.part, one.point.threads) == (part, threads) and one.product_rates
     }
-    found = {}
+    found = []
     for (context, mixer), row in rows.items():
         seconds, rate = spread(row.seconds), rates.get(context)
         beside = rows.get((context, BASELINE))
         share = None if beside is None else _paired(row.seconds, beside.seconds)
         products = row.flops / seconds.mean / rate if row.flops and rate else None
-        found[context, mixer] = Step(seconds, share, row.launches, products)
+        found.append(StepTime(context, mixer, seconds, share, row.launches, products))
     return found
 
 
