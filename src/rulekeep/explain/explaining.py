@@ -21,23 +21,8 @@ import torch
 
 from rulekeep.analysis.summary import Interval, chance_corrected, summarise, wilson
 from rulekeep.explain.probe import probe
-from rulekeep.explain.record import (
-    RECORD,
-    Explanation,
-    Job,
-    Lost,
-    Place,
-    Probed,
-)
-from rulekeep.explain.states import (
-    Drawn,
-    Read,
-    drawn,
-    reads,
-    samples,
-    state_floats,
-    states_at,
-)
+from rulekeep.explain.record import RECORD, Explanation, Job, Lost, Place, Probed
+from rulekeep.explain.states import Drawn, Read, drawn, reads, samples, state_floats, states_at
 from rulekeep.explain.traces import traced
 from rulekeep.records.store import BusyError, RunFolder, write_record
 from rulekeep.running import costs
@@ -129,16 +114,18 @@ def probed(
         penalty = _probe_at(read, learnt, judged, learns, judges, right)
         penalties.setdefault(read.share, []).append(penalty)
     chance = float(np.nanmean(_commonest(learnt, judged)))
-    places = [
-        Place(
-            share=share,
-            tokens=float(_tokens_read(planned, share)),
-            found=_share(right),
-            by_rule=_by_rule(right),
-            penalties=tuple(penalties[share]),
+    places = []
+    for share, right in tables.items():
+        after = np.concatenate([read.after for read in planned if read.share == share])
+        places.append(
+            Place(
+                share=share,
+                tokens=float(after[after > 0].mean()),
+                found=_share(right),
+                by_rule=_by_rule(right),
+                penalties=tuple(penalties[share]),
+            )
         )
-        for share, right in tables.items()
-    ]
     return Probed(
         context=context,
         after="each rule" if head is None else "all rules",
@@ -202,8 +189,8 @@ def _lost(
     after: np.ndarray, before: np.ndarray, chance: float, said: np.ndarray, said_chance: float
 ) -> Lost:
     # The same examples everywhere: differences are paired.
-    captured, kept = (_per_example(right, chance) for right in (after, before))
-    spoken = _per_example(said, said_chance)
+    captured, kept = ((_means(right) - chance) / (1 - chance) for right in (after, before))
+    spoken = (_means(said) - said_chance) / (1 - said_chance)
     share = _share(after)
     high, mean, low = (
         1 - chance_corrected(value, chance) for value in (share.low, share.mean, share.high)
@@ -219,11 +206,6 @@ def _difference(values: np.ndarray) -> Interval:
     found = summarise(values.tolist())
     assert None not in found[:4], "there are two examples or more"
     return Interval(found.mean, found.low, found.high)  # type: ignore[arg-type]
-
-
-def _per_example(right: np.ndarray, chance: float) -> np.ndarray:
-    corrected: np.ndarray = (_means(right) - chance) / (1 - chance)
-    return corrected
 
 
 def _share(right: np.ndarray) -> Interval:
@@ -244,11 +226,6 @@ def _means(right: np.ndarray) -> np.ndarray:
 def _by_rule(right: np.ndarray) -> tuple[float | None, ...]:
     """The fraction of examples that have each rule right; None if none asks for it."""
     return tuple(np.ma.masked_invalid(right).mean(axis=0).tolist())
-
-
-def _tokens_read(planned: Sequence[Read], share: float) -> float:
-    after = np.concatenate([read.after for read in planned if read.share == share])
-    return float(after[after > 0].mean())
 
 
 def _check(model: LanguageModel, resolved: Resolved, context: int) -> None:

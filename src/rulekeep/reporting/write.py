@@ -73,8 +73,8 @@ def write_report(
     _check_place(folder)
     of_words = [record for record in records if is_in_words(record)]
     of_compaction = [record for record in records if is_compaction(record)]
-    apart = (*of_words, *of_compaction)
-    records = [record for record in records if record not in apart]
+    apart = {record.id for record in (*of_words, *of_compaction)}
+    records = [record for record in records if record.id not in apart]
     table, reading_notes = tabulated(records)
     groups = grouped(table)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
