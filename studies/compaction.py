@@ -12,10 +12,19 @@ guard, over the same histories. Fills docs/compaction-findings.md.
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 
+from rulekeep.analysis.rows import Rows
+from rulekeep.compaction.compactors import SHOWN
+from rulekeep.compaction.figures import Place, Survival, cells
+from rulekeep.compaction.history import HOLDING
 from rulekeep.language.families import read_families
+from rulekeep.printable import markdown_table
 from rulekeep.specs import CompactionSpec
+from rulekeep.specs.compaction import STAND_INS
+from rulekeep.study import Claim, Study
 
 ROOT = Path(__file__).parent.parent
 ADAPTERS = ROOT / "studies" / "compactors"
@@ -63,6 +72,153 @@ def adapters(name: str) -> list[str]:
     return [f"{place}:{function}" for function in found if not function.startswith("_")]
 
 
+# --- tables and claims ----------------------------------------------------------------------------
+
+QUARTER = 0.25
+# What others call the compactors here; other names are those of the adapters.
+BOUNDS = ("everything", "nothing")
+
+
+def found(rows: Rows) -> Mapping[Place, Survival]:
+    """Every cell that no model reads."""
+    return cells(record for record in rows.records if not record.choices)
+
+
+def plain(rows: Rows, budget: float = QUARTER, guard: str = "none") -> list[tuple[Place, Survival]]:
+    """The cells of a budget and a guard, the best first."""
+    chosen = [
+        (at, of) for at, of in found(rows).items() if (at.budget, at.guard) == (budget, guard)
+    ]
+    return sorted(chosen, key=lambda cell: (-cell[1].kept[-1].mean, -cell[1].facts[-1], cell[0]))
+
+
+def name(at: Place) -> str:
+    """A compactor as tables show it."""
+    place, _, function = at.compactor.rpartition(":")
+    called = function if place else SHOWN.get(at.compactor, at.compactor)
+    package = Path(place).stem if place not in ("", "plain") else ""
+    model = {"deaf": ", deaf", "copying": ", copying"}.get(at.model, "")
+    shown = f"{package}: {called}" if package and package != "plain" else called
+    return f"{shown}{model}".replace("_", " ")
+
+
+def by_compactor(rows: Rows) -> str:
+    """What is left after one round and after five, and what it costs."""
+    body = [
+        [
+            name(at), f"{of.kept[0].mean:.2f}", of.kept[-1].text(".2f"),
+            f"{of.misled[-1].mean:.2f}", f"{of.facts[-1]:.2f}", f"{max(of.left):.2f}",
+            f"{max(of.unpaired):.2f}", f"{max(of.failed):.2f}",
+        ]
+        for at, of in plain(rows)
+    ]  # fmt: skip
+    head = [
+        "compactor", "after 1", "after 5", "misled", "facts", "tokens/budget", "unpaired", "failed",
+    ]  # fmt: skip
+    return markdown_table(head, body)
+
+
+def by_place(rows: Rows) -> str:
+    """Rules left by where they were stated, after one round and after five."""
+    body = []
+    for at, of in plain(rows):
+        if at.compactor not in BOUNDS:
+            ends = [(every[0].mean, every[-1].mean) for every in map(of.by_place.get, HOLDING)]
+            body.append([name(at), *(f"{first:.2f} {last:.2f}" for first, last in ends)])
+    return markdown_table(["compactor", *HOLDING], body)
+
+
+def by_guard(rows: Rows) -> str:
+    """What pinning the system prompt and restating the rules mend, after five rounds."""
+    every = {
+        guard: {at[:2]: of for at, of in plain(rows, guard=guard)}
+        for guard in ("none", "system", "restate")
+    }
+    body = [
+        [
+            name(at),
+            *(
+                of.kept[-1].text(".2f")
+                if (of := of_guard.get((at.compactor, at.model)))
+                else "not run"
+                for of_guard in every.values()
+            ),
+        ]
+        for at, _ in plain(rows)
+        if at.compactor not in BOUNDS
+    ]
+    return markdown_table(["compactor", "alone", "system prompt pinned", "rules restated"], body)
+
+
+def by_budget(rows: Rows) -> str:
+    """Rules left after five rounds, by the share of the tokens that may be left."""
+    every = {share: {at[:2]: of for at, of in plain(rows, share)} for share in (0.5, QUARTER, 0.1)}
+    body = [
+        [
+            name(at),
+            *(
+                f"{of.kept[-1].mean:.2f}" if (of := of_guard.get(at[:2])) else "–"
+                for of_guard in every.values()
+            ),
+        ]
+        for at, _ in plain(rows)
+        if at.compactor not in BOUNDS
+    ]
+    return markdown_table(["compactor", "half", "a quarter", "a tenth"], body)
+
+
+def by_summary(rows: Rows) -> str:
+    """Compactors with a model: what reached it, and the two ends between which a real one lies."""
+    ends = {at[:2]: of for at, of in plain(rows) if at.model}
+    body = []
+    for compactor in dict.fromkeys(compactor for compactor, _ in ends):
+        deaf, copying = (ends.get((compactor, one)) for one in STAND_INS)
+        if deaf and copying and copying.reached:
+            body.append(
+                [
+                    name(Place(compactor, "", QUARTER, "", "", 0, "", "")),
+                    f"{copying.reached[0]:.2f}", f"{deaf.kept[-1].mean:.2f}",
+                    f"{copying.kept[-1].mean:.2f}",
+                ]
+            )  # fmt: skip
+    head = ["compactor", "reached in round 1", "left after 5, deaf", "left after 5, copying"]
+    return markdown_table(head, sorted(body, key=lambda row: (-float(row[3]), row[0])))
+
+
+def others(rows: Rows) -> list[Survival]:
+    """Compactors that people install, at a quarter and alone; of those with a model both ends."""
+    return [of for at, of in plain(rows) if "/" in at.compactor]
+
+
+CLAIMS: dict[str, Claim] = {
+    "compactors": Claim(lambda rows: len({at.compactor for at, _ in plain(rows)} - {*BOUNDS}), 0),
+    "mean_first": Claim(lambda rows: fmean(of.kept[0].mean for of in others(rows)), 2),
+    "mean_last": Claim(lambda rows: fmean(of.kept[-1].mean for of in others(rows)), 2),
+    "floor": Claim(
+        lambda rows: max(of.floor[-1].mean for _, of in plain(rows) if of.floor), 2, maximum=0.0
+    ),
+}
+
+STUDY = Study(
+    question="Which compactors keep the rules of an agent's history?",
+    variants={},
+    settings=[],
+    context=8000,
+    reads=["compaction"],
+    tables={
+        "compactors": by_compactor,
+        "places": by_place,
+        "guards": by_guard,
+        "budgets": by_budget,
+        "summaries": by_summary,
+    },
+    claims=CLAIMS,
+)
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
 def main(words: list[str]) -> int:
     """Makes the missing cells of every package that has an environment in a folder."""
     home, out, *only = words
@@ -73,12 +229,11 @@ def main(words: list[str]) -> int:
         command = Path(home) / name / "bin" / "rulekeep" if name != "ours" else Path("rulekeep")
         if (only and name not in only) or not (name == "ours" or command.exists()):
             continue
-        for compactor in compactors:
-            for cells in CELLS:
-                subprocess.run(
-                    [command, "compact", compactor, *cells, "--workers", "1", "--out", out],
-                    cwd=ROOT, check=False,
-                )  # fmt: skip
+        for options in CELLS:
+            subprocess.run(
+                [command, "compact", ",".join(compactors), *options, "--out", out],
+                cwd=ROOT, check=False,
+            )  # fmt: skip
     return 0
 
 

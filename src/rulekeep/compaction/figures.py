@@ -21,6 +21,7 @@ from rulekeep.compaction.history import FACTS, HOLDING
 from rulekeep.compaction.verdicts import KEPT
 from rulekeep.language.comparing import Comparison, of_prompts
 from rulekeep.language.intervals import interval, resampled
+from rulekeep.printable import one_line
 from rulekeep.records import Record
 from rulekeep.records.record import Kept, Round, name
 from rulekeep.specs import CompactionSpec
@@ -100,7 +101,7 @@ def place_of(record: Record) -> Place:
     rest = record.spec.rest
     asked = [f"{key} {rest.get(key)}" for key in ("seed", "rounds", "histories", "summary_prompt")]
     return Place(
-        compactor=name(rest.get("compactor"), "?"),
+        compactor=one_line(str(rest.get("compactor", "?")), 200),
         model=name(rest.get("model"), ""),
         budget=float(str(rest.get("budget", 1))),
         guard=name(rest.get("guard"), "none"),
