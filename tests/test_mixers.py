@@ -20,7 +20,7 @@ from rulekeep.mixers.attention import _alibi, causal_attention
 from rulekeep.mixers.base import start_step
 from rulekeep.mixers.slots import SlotState
 from rulekeep.mixers.softmax import in_blocks
-from rulekeep.registry import options_of, parameters_of
+from rulekeep.registry import parameters_of
 
 ROTARY = {"positions": "rotary", "rotary_base": 100.0}
 SCALED = {**ROTARY, "scaling": "ntk", "trained_length": 48}
@@ -289,10 +289,3 @@ def test_half_lives_of_what_is_not_a_matrix() -> None:
     torch.nn.init.zeros_(slots.in_projection.bias)
     # A gate of a half in a slot that is written every 8 tokens.
     assert slots.memory_half_life_tokens == pytest.approx(8)
-
-
-@pytest.mark.parametrize("name", MIXERS)
-def test_defaults_that_are_read_without_torch_are_those_of_the_constructor(name: str) -> None:
-    known = {key: field.default for key, field in options_of(MIXERS[name]).model_fields.items()}
-    found = MIXERS.defaults(name)
-    assert {key: value for key, value in found.items() if key != "serial"} == known

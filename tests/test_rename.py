@@ -16,6 +16,7 @@ from rulekeep.records.identity import identify
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import former_ids, read_runs, runs_of_id, write_record
 from rulekeep.records.weights import check_weights
+from rulekeep.registry import options_of
 from rulekeep.running.weights import save_weights
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.sweeps.planning import resolve_any
@@ -112,7 +113,8 @@ def test_a_default_of_before_is_written_out(before: dict[str, Any], since: dict[
 
 def test_the_table_of_changed_defaults_has_the_present_ones() -> None:
     for mixer, default in rename.DEFAULTS.items():
-        assert MIXERS.defaults(mixer)[default.option] == default.since != default.before
+        option = options_of(MIXERS[mixer]).model_fields[default.option]
+        assert option.default == default.since != default.before
         assert MIXERS[mixer].version >= default.version
 
 

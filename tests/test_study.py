@@ -22,10 +22,9 @@ from rulekeep.analysis.rows import (
     with_lowest,
 )
 from rulekeep.analysis.summary import summarise, summarise_scores
-from rulekeep.analysis.variants import default_options, is_variant
-from rulekeep.mixers import MIXERS
+from rulekeep.analysis.variants import is_variant
 from rulekeep.records.store import read_runs, whole_runs, write_record
-from rulekeep.registry import find_function, options_of
+from rulekeep.registry import find_function
 from rulekeep.specs import UsageError, mixer_specs
 from rulekeep.study import Claim, Family, table_of_families
 from rulekeep.sweeps.planning import identity
@@ -295,12 +294,6 @@ def test_a_diverged_seed_leaves_no_lowest_and_no_span_whichever_it_is(diverged: 
     assert Claim(len).failure(span, rows()) is not None
 
 
-@pytest.mark.parametrize("name", [*MIXERS])
-def test_a_mixers_defaults_are_read_as_its_class_has_them(name: str) -> None:
-    fields = options_of(MIXERS[name]).model_fields
-    assert default_options(name) == {key: field.default for key, field in fields.items()}
-
-
 def test_a_hybrids_options_are_each_mixers_own() -> None:
     (one,) = mixer_specs(
         "delta+sliding_window[sliding_window.positions=rotary,sliding_window.heads=4,heads=2]"
@@ -310,23 +303,6 @@ def test_a_hybrids_options_are_each_mixers_own() -> None:
     })])  # fmt: skip
     assert is_variant(found, one)
     assert not is_variant(found, mixer_specs("delta+sliding_window")[0])
-
-
-def test_a_study_reads_a_mixers_defaults_beside_its_results_from_any_folder(
-    run: Callable, tmp_path: Path
-) -> None:
-    there, mixer = tmp_path / "there", "beside.py:Mine"
-    file = write(there, minimum=0.25)
-    file.write_text(file.read_text().replace('"gru"', f'"{mixer}[depth=3]"'))
-    (there / "beside.py").write_text("class Mine:\n    def __init__(self, *, depth=3): ...\n")
-    for seed in (1, 2):
-        # The option came later: these records say nothing of it.
-        folder = there / "results" / "tiny" / f"beside{seed}"
-        folder.mkdir()
-        write_record(folder / "record.json", made_up(mixer, seed, 0.25) | {"id": folder.name})
-    assert run("study", "there/studies/tiny.py", "build")[0] == 0
-    assert "0.250" in (there / "README.md").read_text()
-    assert run("study", "there/studies/tiny.py", "check")[0] == 0
 
 
 CLEAR, FAINT, NONE = [0.5, 0.6, 0.55], [0.2, 0.21, 0.35], [0.5, -0.4, 0.1]

@@ -5,7 +5,6 @@
     "delta" in MIXERS, [*MIXERS]    import nothing
     MIXERS.find("delta")            or my_package.module:Mine, or my_file.py:Mine
     MIXERS.about("delta")           the docstring of its file, which is not run
-    MIXERS.defaults("delta")        its options and their default values; likewise
     options_of(kind)                the options of a class as a spec, from its signature
     version_of(name, kind)          what its id counts it by
 
@@ -135,11 +134,8 @@ class Registry(Mapping[str, type[_T]]):
 
     def about(self, name: str) -> str:
         """The docstring of a name's module; it is not imported."""
-        return ast.get_docstring(_source(self.module(name))) or ""
-
-    def defaults(self, name: str) -> dict[str, Any]:
-        """The options of a name's class with their default values; nothing is imported."""
-        return option_defaults(_source(self.module(name)), self._classes[name])
+        loader: Any = getattr(importlib.util.find_spec(self.module(name)), "loader", None)
+        return ast.get_docstring(ast.parse(loader.get_source(self.module(name)) or "")) or ""
 
     def public(self, name: str, others: Mapping[str, str]) -> Any:
         """A public name of the package: a class of the registry, or of `others` by its module.
@@ -151,48 +147,6 @@ class Registry(Mapping[str, type[_T]]):
         if name not in places:
             raise AttributeError(f"module {self._package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{self._package}.{places[name]}"), name)
-
-
-def option_defaults(source: ast.Module, class_name: str) -> dict[str, Any]:
-    """The options of a class of a file that have a default, with their values; those that it passes
-    on to bases of this package by a `**` too.
-
-    Raises:
-        ValueError: there is no such class, or a default is no literal.
-    """
-    kinds = {node.name: node for node in source.body if isinstance(node, ast.ClassDef)}
-    if class_name not in kinds:
-        raise ValueError(f"there is no class {class_name}")
-    kind, found = kinds[class_name], dict[str, Any]()
-    own = [
-        part.args
-        for part in kind.body
-        if isinstance(part, ast.FunctionDef) and part.name == "__init__"
-    ]
-    if not own or own[0].kwarg:
-        named = {base.id for base in kind.bases if isinstance(base, ast.Name)}
-        for base in named & kinds.keys():
-            found |= option_defaults(source, base)
-        for part in source.body:
-            if isinstance(part, ast.ImportFrom) and f"{part.module}.".startswith("rulekeep."):
-                for base in named & {one.name for one in part.names}:
-                    found |= option_defaults(_source(part.module), base)
-    for given in own:
-        # Positional ones without a name are no options, nor is the width.
-        placed = given.args[max(0, 2 - len(given.posonlyargs)) :]
-        values = given.defaults[-len(placed) :] if placed else []
-        pairs = [
-            *zip(placed[len(placed) - len(values) :], values, strict=True),
-            *zip(given.kwonlyargs, given.kw_defaults, strict=True),
-        ]
-        found |= {p.arg: ast.literal_eval(value) for p, value in pairs if value is not None}
-    return found
-
-
-def _source(module: str | None) -> ast.Module:
-    """The parsed source of a module of this package; it is not imported."""
-    loader: Any = getattr(importlib.util.find_spec(str(module)), "loader", None)
-    return ast.parse(loader.get_source(module) or "")
 
 
 def options_of(kind: type[Any]) -> type[Spec]:

@@ -14,13 +14,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from rulekeep.analysis.summary import chance_corrected
-from rulekeep.analysis.variants import known_options
 from rulekeep.records import Evaluation, Record
 from rulekeep.records.record import PARTS, name
+from rulekeep.registry import is_outside
+from rulekeep.specs import ArticleCell
 
 # What places a run, or says how long and carefully it was looked at: no part of a mixer's name.
 _PLACED = {
@@ -189,35 +190,26 @@ def labels(runs: Sequence[Run]) -> list[str]:
 
 def _own(run: Run, runs: Sequence[Run]) -> Parts:
     """The options of its mixer that are not the default, and the signal added to its input."""
-    own, defaults = named(run.record.spec.mixer_options), _defaults(run.mixer)
-    if defaults is None:
+    record, own = run.record, named(run.record.spec.mixer_options)
+    if is_outside(record.spec.mixer):
         # Of a mixer from elsewhere: those that vary.
         among = [other for other in runs if other.mixer == run.mixer]
         differing = _varying(among) - _HOW_TRAINED
         kept = {key: value for key, value in run.settings.items() if key in differing}
     else:
-        # Attention is named by its positions everywhere: a baseline says what it is.
-        always = {"positions"} if run.mixer == BASELINE and own else set[str]()
-        own = {key: defaults[key] for key in always} | own
-        # An option of a later release that nobody asked for is at its default there.
-        asked = run.record.given
-        kept = {
-            key: value
-            for key, value in own.items()
-            if key in always
-            or (value != defaults.get(key, "none") and (key in defaults or key in asked))
-        }
+        told = {*record.given}
+        # Attention is named by its positions everywhere: a baseline says what it is. A record that
+        # says nothing of them had none.
+        if run.mixer == BASELINE and own:
+            told, own = told | {"positions"}, {"positions": "none"} | own
+        # A cell of the article has what was asked for alone.
+        if record.spec.kind == ArticleCell.kind:
+            told |= own.keys()
+        kept = {key: value for key, value in own.items() if key in told}
     added = run.settings.get("added_positions", "none")
     if added != "none":
         kept["added_positions"] = added
     return tuple(sorted(kept.items()))
-
-
-@cache
-def _defaults(mixer: str) -> Mapping[str, str] | None:
-    """A mixer's options at their defaults; None of one that is not in the catalogue."""
-    options = known_options(mixer)
-    return None if options is None else named(options)
 
 
 def _short(run: Run) -> str:

@@ -6,14 +6,9 @@
 Records are chosen by what was asked for, with every option filled in, never by a displayed name.
 """
 
-import ast
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 
-from rulekeep.mixers import MIXERS
 from rulekeep.records import Record
-from rulekeep.registry import option_defaults
 from rulekeep.specs import HYBRID, MODEL, MixerSpec, Option, RunSpec
 
 
@@ -30,14 +25,10 @@ def is_variant(record: Record, one: MixerSpec, **settings: Option) -> bool:
     wanted["hidden"] = wanted["hidden"] or 4 * wanted["width"]
     if not all(spec.rest.get(name) == value for name, value in wanted.items()):
         return False
-    defaults = default_options(one.mixer)
-    if defaults is None:
-        # All that its id counts was asked for. The rest may be a default, which only it says.
-        asked = _by_mixer(one, spec.mixer_options)
-        given = {k: v for k, v in spec.mixer_options.items() if k in record.given_options}
-        return given.items() <= asked.items() <= spec.mixer_options.items()
-    # A record says nothing of an option that came later: it had the default.
-    return {**defaults, **spec.mixer_options} == {**defaults, **_by_mixer(one, defaults)}
+    # All that its id counts was asked for. The rest may be a default, which only it says.
+    asked = _by_mixer(one, spec.mixer_options)
+    given = {k: v for k, v in spec.mixer_options.items() if k in record.given_options}
+    return given.items() <= asked.items() <= spec.mixer_options.items()
 
 
 def is_of_task(record: Record, task: str, **options: object) -> bool:
@@ -46,47 +37,9 @@ def is_of_task(record: Record, task: str, **options: object) -> bool:
     return spec.task == task and options.items() <= spec.task_options.items()
 
 
-def default_options(mixer: str) -> dict[str, Option] | None:
-    """The default options of a mixer, read from its source; for a hybrid those of each.
-
-    None where one cannot be read.
-    """
-    # What a relative name of a file stands for here.
-    return _default_options(mixer, Path.cwd())
-
-
-@cache
-def _default_options(mixer: str, folder: Path) -> dict[str, Option] | None:
-    found: dict[str, Option] = {}
-    for name in mixer.split(HYBRID):
-        if name in MIXERS:
-            own = MIXERS.defaults(name)
-        else:
-            place, _, kind = name.rpartition(":")
-            try:
-                own = option_defaults(ast.parse((folder / place).read_text("utf-8")), kind)
-            except (OSError, ValueError, SyntaxError):
-                return None
-        # `serial` chooses how to compute, not what: no record has it.
-        own.pop("serial", None)
-        found |= {f"{name}.{key}" if HYBRID in mixer else key: one for key, one in own.items()}
-    return found
-
-
-def known_options(mixer: str) -> dict[str, Option] | None:
-    """As `default_options`, for catalogue mixers alone: no file that a record names is opened."""
-    parts = mixer.split(HYBRID)
-    return default_options(mixer) if all(part in MIXERS for part in parts) else None
-
-
 def shown_options(record: Record) -> dict[str, Option]:
-    """The options of its mixer that a record was asked for and that are not the default now."""
-    usual = known_options(record.spec.mixer) or {}
-    return {
-        key: value
-        for key, value in record.spec.mixer_options.items()
-        if key in record.given and (key not in usual or usual[key] != value)
-    }
+    """The options of its mixer that a record was asked for and that are not the default."""
+    return {key: value for key, value in record.spec.mixer_options.items() if key in record.given}
 
 
 def _by_mixer(one: MixerSpec, known: Mapping[str, Option]) -> dict[str, Option]:
