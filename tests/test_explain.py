@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rulekeep.analysis.summary import wilson
 from rulekeep.analysis.table import merged, tabulated
-from rulekeep.commands.explain import explain_job
+from rulekeep.commands.done import explain_job
 from rulekeep.explain import explaining
 from rulekeep.explain.record import GATE, RECORD, Explanation, Job, Probed, read_explanation
 from rulekeep.explain.states import drawn, reads, samples, states_at

@@ -27,13 +27,13 @@ from rulekeep.specs.mixer import (
     split_names,
     written,
 )
-from rulekeep.specs.predictor import PredictorSpec
 from rulekeep.specs.run import (
     HYBRID,
     LEFT_OUT,
     USUAL,
     Option,
     Positions,
+    PredictorSpec,
     RunSpec,
     TrainingSpec,
     usual,

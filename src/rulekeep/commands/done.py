@@ -1,11 +1,12 @@
-"""`rulekeep explain`: where a run loses its rules."""
+"""`rulekeep test` and `explain`: what is done with a run that is done."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from rulekeep.commands.options import Lengths, Seed, within
-from rulekeep.commands.printed import print_tables
+from rulekeep import api
+from rulekeep.commands.options import Integers, Lengths, Seed, Whole, within
+from rulekeep.commands.printed import print_scores, print_tables
 from rulekeep.console import (
     command_line,
     progress_bars,
@@ -22,6 +23,34 @@ from rulekeep.specs import RunSpec
 
 _LONG_CONTEXT = 1028
 _FEWEST, _MOST = 40, 10**6
+
+
+def retest(
+    run: str,
+    /,
+    *,
+    contexts: Integers,
+    examples: Whole | None = None,
+) -> int:
+    """Test a trained model at other lengths, from its kept weights, and add them to its record.
+
+    Nothing is trained. A length that was tested already is tested again only with more examples.
+
+    Parameters
+    ----------
+    run
+        Folder of one run, RUNS/ID, or a folder of runs that has one only. Four letters of an id
+        are enough where no other begins so.
+    contexts
+        Lengths in tokens to test at, between commas.
+    examples
+        Test examples at each length; as many as the run's own tests have if left out.
+    """
+    tested = api.test(run, contexts=contexts, examples=examples)
+    print_scores(tested.record)
+    tell(f"record: {tested.folder / 'record.json'}")
+    tell(f"report: rulekeep report {pasted(tested.folder.parent)}")
+    return 0
 
 
 def explain(
