@@ -9,7 +9,6 @@ What a user asked for and cannot be raises `UsageError`: one line with the value
 """
 
 import os
-import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -268,12 +267,10 @@ def report(runs: Place, /, *more: Place, out: str | os.PathLike[str] | None = No
     from rulekeep.reporting.folders import report_on
 
     folders = [*dict.fromkeys(_path(one, whole=True) for one in (runs, *more))]
-    target = Path(folders[0], "report") if out is None else Path(out)
-    given = [*folders, *([] if out is None else ["--out", os.fspath(out)])]
-    made = report_on(folders, target, shlex.join(["rulekeep", "report", *given]))
+    made = report_on(folders, out)
     for line in (*made.unfinished, *made.left_out):
         say(line)
-    return target / "report.html"
+    return made.folder / "report.html"
 
 
 def load_records(runs: Place, /, *more: Place, strict: bool = False) -> list[dict[str, Value]]:

@@ -1,14 +1,13 @@
 """`rulekeep verify` and `report`: what is on disk, checked and shown."""
 
 import os
-import shlex
 import time
 from pathlib import Path
 
 from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.printable import counted
 from rulekeep.records.beside import beside_runs
-from rulekeep.records.folders import existing, has_runs, no_runs, run_folder
+from rulekeep.records.folders import existing, has_runs, no_runs
 from rulekeep.records.store import (
     CorruptRecordError,
     RunFolder,
@@ -95,16 +94,14 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
     from rulekeep.reporting.folders import report_on
 
     started = time.monotonic()
-    given = [folder, *more, *([] if out is None else ["--out", out])]
-    target = Path(folder, "report") if out is None else run_folder("report", out)
-    made = report_on([folder, *more], target, shlex.join(["rulekeep", "report", *given]))
+    made = report_on([folder, *more], out)
     for line in made.unfinished:
         tell(line)
     seconds = time.monotonic() - started
     tell(f"{counted(made.records, 'record')} read and drawn in {seconds:.1f} s")
-    tell(f"page:     {target / 'report.html'}")
+    tell(f"page:     {made.folder / 'report.html'}")
     tables = sorted(path.name for path in made.files if path.suffix == ".csv")
-    tell(f"the same: {', '.join([str(target / 'report.md'), *tables, 'figures/'])}")
+    tell(f"the same: {', '.join([str(made.folder / 'report.md'), *tables, 'figures/'])}")
     for line in made.left_out:
         say(line)
     return EXIT_FAILED if made.left_out else 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from rulekeep.analysis.table import merged, trained_apart
 from rulekeep.explain.record import Explanation
 from rulekeep.printable import counted, pasted
 from rulekeep.records.beside import certificates, kept_beside, of_kind
-from rulekeep.records.folders import existing, has_runs, no_runs, unfinished
+from rulekeep.records.folders import SHIPPED, existing, has_runs, no_runs, run_folder, unfinished
 from rulekeep.records.store import (
     CorruptRecordError,
     LoadedRecords,
@@ -27,16 +28,19 @@ from rulekeep.speed.record import SpeedRecord
 
 
 class Reported(NamedTuple):
-    """The files of a report, how many records it is of, and lines to say."""
+    """The folder of a report and its files, how many records it is of, and lines to say."""
 
+    folder: Path
     files: list[Path]
     records: int
     unfinished: list[str]
     left_out: list[str]
 
 
-def report_on(folders: Sequence[str], target: Path, command: str) -> Reported:
+def report_on(folders: Sequence[str], out: str | os.PathLike[str] | None) -> Reported:
     """Write the report of these folders, as if all stood in the first.
+
+    It is written into that one, if `out` is None; of what ships, into a folder of its own.
 
     Raises:
         UsageError: there is no such folder, or nothing in it to report on.
@@ -70,14 +74,18 @@ def report_on(folders: Sequence[str], target: Path, command: str) -> Reported:
     if attention:
         count = counted(len(attention), "committed run")
         notes.append(f"{count} of attention beside them, trained alike")
+    target = Path(folders[0], "report")
+    if out is not None or roots[0].is_relative_to(SHIPPED):
+        target = run_folder("report", out)
     make_folder(target, f"--out {target}")
+    command = ["rulekeep", "report", *folders, *([] if out is None else ["--out", os.fspath(out)])]
     files = write_report(
-        merged([*records, *attention]), target, command, notes,
+        merged([*records, *attention]), target, shlex.join(command), notes,
         unfinished=unfinished,
         certificates=certificates([*values, *kept_beside(CERTIFICATES, [])]),
         speed=next(iter(speeds), None), explanations=explanations, runs=folders[0],
     )  # fmt: skip
-    return Reported(files, len(merged(records)) + bool(speeds), unfinished, left_out)
+    return Reported(target, files, len(merged(records)) + bool(speeds), unfinished, left_out)
 
 
 def unfinished_line(root: Path, kept: LoadedRecords) -> str | None:
