@@ -1,6 +1,10 @@
-"""`rulekeep compact` and `rulekeep compare`, as a user gives them."""
+"""`rulekeep compact` and `rulekeep compare`, as a user gives them and as the page has them."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -8,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
 Run: TypeAlias = Callable[..., tuple[int, bytes, str]]
 FEW = ("--rounds", "2", "--workers", "1", "--histories", "3")
 COMPACTORS = """
@@ -127,3 +132,27 @@ def test_two_versions_of_a_compactor_are_compared(run: Run, tmp_path: Path, mine
     assert "0.143" in output.decode()
     code, _, errors = run("compare", "before", "ours")
     assert (code, "no cell of both" in errors) == (2, True)
+
+
+@pytest.mark.process
+def test_the_page_and_the_examples_do_what_they_say(tmp_path: Path) -> None:
+    page = (ROOT / "docs/compaction.md").read_text()
+    mine, tests = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mine.py").write_text(mine)
+    (tmp_path / "test_mine.py").write_text(tests)
+    (tmp_path / "product.sh").write_text("#!/bin/sh\ncat\n")
+    (tmp_path / "product.sh").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    gate = (ROOT / "examples/compaction.yml").read_text().split("- run: >")[1].split("- if")[0]
+    for block in (*blocks, " ".join(gate.split()), "pytest -q test_mine.py"):
+        done = subprocess.run(
+            ["sh", "-e", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        gates = "--fail-below" in block
+        assert done.returncode == gates, f"{block}\n{done.stdout}\n{done.stderr}"
+        assert ("left, below" in done.stderr) == gates
+    done = subprocess.run(
+        ["pytest", "-q", "-p", "no:cacheprovider"], cwd=ROOT / "examples", env=environment
+    )
+    assert done.returncode == 0
