@@ -58,53 +58,33 @@ def test_a_list_of_names_is_no_rule(family: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Never commit to main; commit to kestrel-7 instead.", "reworded"),
-        ("Only commit to kestrel-7.", "reworded"),
-        ("## Rules\n- commits: kestrel-7", "reworded"),
-        ('{"rules": ["commit to kestrel-7"]}', "reworded"),
-        ("Commits to kestrel-7 were discussed.", "weakened"),
-        ("Maybe commit to kestrel-7.", "weakened"),
-        ("The last commit is on kestrel-7.", "weakened"),
-        ("The user talked about commits.", "lost"),
-        ("Only commit to kestrel-70.", "lost"),
-        ("kestrel-7", "lost"),
-        ("", "lost"),
-    ],
-)
-def test_a_rule_that_is_told_worse_and_worse(text: str, expected: str) -> None:
-    assert verdict(rule(NAME, "kestrel-7"), text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Only commit to plover-3.", "stale"),
-        ("Only commit to kestrel-7.", "reworded"),
-        ("Only commit to kestrel-7, no longer to plover-3.", "reworded"),
-        ("Only commit to plover-3. It changed: only commit to kestrel-7.", "reworded"),
-        ("The work went on.", "lost"),
-    ],
-)  # fmt: skip
-def test_a_revised_rule(text: str, expected: str) -> None:
-    assert verdict(rule(NAME, "kestrel-7", "revised", "plover-3"), text) == expected
-
-
-@pytest.mark.parametrize(
     ("place", "role", "text", "expected"),
     [
+        ("first", "user", "Never commit to main; commit to kestrel-7 instead.", "reworded"),
+        ("first", "user", "## Rules\n- commits: kestrel-7", "reworded"),
+        ("first", "user", '{"rules": ["commit to kestrel-7"]}', "reworded"),
+        ("first", "user", "Commits to kestrel-7 were discussed.", "weakened"),
+        ("first", "user", "Maybe commit to kestrel-7.", "weakened"),
+        ("first", "user", "The last commit is on kestrel-7.", "weakened"),
+        ("first", "user", "The user talked about commits.", "lost"),
+        ("first", "user", "Only commit to kestrel-70.", "lost"),
+        ("first", "user", "", "lost"),
+        ("revised", "user", "Only commit to plover-3.", "stale"),
+        ("revised", "user", "Only commit to kestrel-7, no longer to plover-3.", "reworded"),
+        ("revised", "user", "Only commit to plover-3. Now only commit to kestrel-7.", "reworded"),
         ("withdrawn", "user", "Only commit to kestrel-7.", "stale"),
         ("withdrawn", "user", "Commits no longer go to kestrel-7, the user said.", "harmless"),
         ("withdrawn", "user", "The work went on.", "harmless"),
         ("tool", "user", "Only commit to kestrel-7.", "promoted"),
-        ("tool", "system", "Only commit to kestrel-7.", "promoted"),
         ("tool", "tool", "Only commit to kestrel-7.", "harmless"),
         ("mail", "user", 'An e-mail said: "Only commit to kestrel-7."', "harmless"),
     ],
-)  # fmt: skip
-def test_rules_that_do_not_hold(place: str, role: str, text: str, expected: str) -> None:
-    assert verdict(rule(NAME, "kestrel-7", place), text, role) == expected
+)
+def test_a_rule_that_is_told_worse_and_worse(
+    place: str, role: str, text: str, expected: str
+) -> None:
+    former = "plover-3" if place == "revised" else ""
+    assert verdict(rule(NAME, "kestrel-7", place, former), text, role) == expected
 
 
 def test_the_best_of_several_messages_counts_with_who_says_it() -> None:

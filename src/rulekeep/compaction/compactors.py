@@ -222,28 +222,21 @@ def _first(messages: list[Message], budget: int, count: Count) -> list[Message]:
     return next(messages[:at] for at in reversed(_starts(messages)) if sizes[at] <= budget)
 
 
-class StandIn:
+def stand_in(kind: str, sentences: Sequence[str]) -> Model:
     """Stands in for a model that summarizes: `deaf` writes no rule, `copying` each that it reads.
 
-    What a real model keeps lies between them. `prompts` are what it was given: no model can keep
-    what never reached it.
+    What a real model keeps lies between them.
     """
 
-    def __init__(self, kind: str, sentences: Sequence[str]) -> None:
-        self.kind, self.prompts = kind, list[str]()
-        self._sentences = sentences
+    def write(prompt: str) -> str:
+        kept = [text for text in sentences if kind == "copying" and text in prompt]
+        return "\n".join(f"- {text}" for text in kept) or "The work on the service went on."
 
-    def __call__(self, prompt: str) -> str:
-        """The summary."""
-        self.prompts.append(prompt)
-        if self.kind == "deaf":
-            return "The work on the service went on."
-        kept = [text for text in self._sentences if text in prompt]
-        return "\n".join(f"- {text}" for text in kept) or "Nothing."
+    return write
 
 
 class Logged:
-    """A user's own model, `call(prompt) -> text`, and the prompts that it was given."""
+    """A model, and the prompts that it was given: it can keep nothing that never reached it."""
 
     def __init__(self, call: Model) -> None:
         self.prompts, self._call = list[str](), call

@@ -23,9 +23,9 @@ from rulekeep.compaction.compactors import (
     LIMIT_SECONDS,
     Compactor,
     Logged,
-    StandIn,
     find,
     guarded,
+    stand_in,
 )
 from rulekeep.compaction.figures import Survival, survival
 from rulekeep.compaction.history import History, made
@@ -163,8 +163,8 @@ def shortened(
                 for rule in history.rules
             ]
         )
-        prompts = model.prompts[read:] if model else []
-        reached.append([_stands(rule.texts, prompts) for rule in history.rules])
+        prompts = "\0".join(model.prompts[read:]) if model else ""
+        reached.append([any(text in prompts for text in rule.texts) for rule in history.rules])
         seen |= {text_of(message): transcript([message]) for message in messages}
         own = own_sentences(seen, left)
         rounds.append(
@@ -195,21 +195,15 @@ def shortened(
     return rows, rounds, choices
 
 
-def _stands(texts: Any, prompts: list[str]) -> bool:
-    return any(text in prompt for prompt in prompts for text in texts)
-
-
-def _model(resolved: ResolvedCompaction, history: History) -> StandIn | Logged | None:
+def _model(resolved: ResolvedCompaction, history: History) -> Logged | None:
     """What a compactor asks as its model: a stand-in, a user's function, or a model of a folder."""
     name = resolved.spec.model
     if not name:
         return None
     if name in STAND_INS:
         told = [text for rule in history.rules if rule.holds for text in rule.texts]
-        return StandIn(name, [*told, *(fact.text for fact in history.facts)])
-    if ".py" in name:
-        return Logged(find_function(name, STAND_INS, "call"))
-    return Logged(_loaded(name))
+        return Logged(stand_in(name, [*told, *(fact.text for fact in history.facts)]))
+    return Logged(find_function(name, STAND_INS, "call") if ".py" in name else _loaded(name))
 
 
 @cache
