@@ -1,6 +1,7 @@
 """The house keeps its ceilings, and a ceiling only falls."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scripts import script
@@ -36,6 +37,27 @@ def test_a_figure_that_falls_lowers_its_ceiling(
     monkeypatch.setattr(ratchet, "figures", lambda: {**FIGURES, "src": 70})
     assert ratchet.main() == 0
     assert ratchet.ceilings(ceilings.read_text()) == {**FIGURES, "src": 70}
+
+
+@pytest.mark.parametrize(
+    ("line", "fails"),
+    [
+        ("Ceiling of src raised to 31,500: compaction.", False),
+        ("Ceiling of src raised to 31,500: rivals.", True),
+        ("Ceiling of src raised to 31,500: comfort.", True),
+        ("", True),
+    ],
+)
+def test_a_capability_raises_a_ceiling_by_its_budget_at_most(
+    line: str, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {"PYPROJECT": "[tool.rulekeep.ratchet]\nsrc = 31500\n", "CHANGELOG": line}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(ratchet, name, tmp_path / name)
+    history = SimpleNamespace(stdout="+src = 30000\n")
+    monkeypatch.setattr(ratchet.subprocess, "run", lambda *_, **__: history)
+    assert bool(ratchet.raised()) == fails
 
 
 @pytest.mark.docs
