@@ -45,6 +45,9 @@ def compact(
     rules: str = "",
     chat: str = "",
     count: str = "",
+    reader: str = "",
+    endpoint: str = "",
+    families: Texts = (),
     seed: Seed = 1,
     write_histories: Path | None = None,
     compacted: Path | None = None,
@@ -95,6 +98,15 @@ def compact(
         A file of your own histories, one a line, with tool calls as OpenAI has them.
     count
         Your tokenizer: file.py:function from a text to its number of tokens.
+    reader
+        A model that is asked about the rules of what is left, after the first round and the last:
+        a folder that transformers can load, or a name behind the endpoint. Say no more --tokens
+        than it has positions for.
+    endpoint
+        Address of an OpenAI-compatible API that has the reader, which then writes its replies.
+    families
+        Names of families of rules to draw from, between commas; all if left out. The fewer, the
+        quicker the reader.
     seed
         Seed of the histories.
     write_histories
@@ -130,7 +142,8 @@ def compact(
         CompactionSpec.parse(
             compactor=name, budget=share, rounds=rounds, guard=guard, model=writer,
             summary_prompt=summary_prompt, histories=histories, tokens=tokens, style=style,
-            control=checked, rules=rules, chat=chat, count=count, seed=seed,
+            control=checked, rules=rules, chat=chat, count=count, reader=reader,
+            endpoint=endpoint, families=families, seed=seed,
         )
         for name in compactors
         for share, guard, style, checked, writer in product(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from rulekeep.compaction.figures import RESTATED
 from rulekeep.compaction.history import History
 from rulekeep.compaction.messages import Message
 from rulekeep.language.chat import SYSTEM, Asked, unstated_for
@@ -22,8 +23,6 @@ from rulekeep.language.judging import model_for, scored, written
 from rulekeep.seeds import named_seed
 from rulekeep.specs import CompactionSpec
 from rulekeep.specs.language import NO_COMPRESSION
-
-RESTATED = ", restated"
 
 
 class Asker:

@@ -19,12 +19,19 @@ from jaxtyping import Float
 from rulekeep.analysis.summary import Interval, exact_share
 from rulekeep.compaction.history import FACTS, HOLDING
 from rulekeep.compaction.verdicts import KEPT
+from rulekeep.language.calibration import Judged, keys_of
 from rulekeep.language.comparing import Comparison, of_prompts
 from rulekeep.language.intervals import interval, resampled
 from rulekeep.printable import one_line
 from rulekeep.records import Record
-from rulekeep.records.record import Kept, Round, name
+from rulekeep.records.record import Choice, Kept, Round, name
 from rulekeep.specs import CompactionSpec
+from rulekeep.specs.language import NO_COMPRESSION
+
+# Of the label of what is asked with the rule said again.
+RESTATED = ", restated"
+# Between floor and bound, for a share between them to say anything.
+LEAST_APART = 0.2
 
 
 class Place(NamedTuple):
@@ -212,3 +219,53 @@ def clustered(shares: Float[np.ndarray, " histories"], least: float = 0.0) -> In
     """The mean of one share a history, of several rules each, with a bootstrap interval."""
     drawn = resampled(len(shares))
     return interval(np.repeat(shares[None], len(drawn), 0), drawn, least)
+
+
+class Read(NamedTuple):
+    """What a model makes of what is left after a round; `called` is "none" for the whole history.
+
+    `bound` is `obeyed` with each rule said again before its request, `floor` what a guess among
+    the options obeys, and `effective` where `obeyed` lies between them: from 0 to 1, where they are
+    0.2 apart or more.
+    """
+
+    called: str
+    stored: float
+    obeyed: Interval
+    tempted: Interval | None
+    said: Interval | None
+    bound: Interval | None
+    floor: float
+    effective: float | None
+
+
+def readings(record: Record) -> list[Read]:
+    """What the model of a record made of each round that it was asked about."""
+    by_name = defaultdict[tuple[str, str], list[Choice]](list)
+    for row in record.choices:
+        by_name[row.compress, row.how].append(row)
+    keys = keys_of(record.choices)
+    weights = resampled(len(keys))
+    shares, floors = dict[tuple[str, str], Interval](), dict[str, float]()
+    for (called, how), rows in by_name.items():
+        judged = Judged(rows, keys)
+        right, _ = judged.right(weights)
+        shares[called, how] = interval(judged.by_prompt(right), weights[:, judged.prompts])
+        if how == "obeyed":
+            floors[called] = float(np.mean([1 / len(rule.scores) for rule in judged.rules]))
+    kept = survival(record.rules, record.rounds).kept
+    every = []
+    for called, floor in floors.items():
+        if not called.endswith(RESTATED):
+            obeyed, bound = shares[called, "obeyed"], shares.get((called + RESTATED, "obeyed"))
+            between = None
+            if bound and bound.mean - floor >= LEAST_APART:
+                between = (obeyed.mean - floor) / (bound.mean - floor)
+            at = int(called.rpartition(" ")[2]) if called != NO_COMPRESSION else 1
+            every.append(
+                Read(
+                    called, kept[at - 1].mean, obeyed, shares.get((called, "tempted")),
+                    shares.get((called, "said")), bound, floor, between,
+                )
+            )  # fmt: skip
+    return every
