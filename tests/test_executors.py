@@ -3,8 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -63,31 +61,6 @@ def test_a_kill_by_the_system_for_want_of_memory_is_told_from_another(
     failure = finished(["die"])["die"].failure
     assert failure.status == "out_of_memory"
     assert failure.reason == "the system had no memory left: signal 9"
-
-
-@pytest.fixture
-def small_memory() -> Iterator[Path]:
-    """A control group that the kernel gives 64 MiB."""
-    limits = {"/sys/fs/cgroup/memory": "memory.limit_in_bytes", "/sys/fs/cgroup": "memory.max"}
-    for root, limit in limits.items():
-        group = Path(root) / f"rulekeep-test-{os.getpid()}"
-        with suppress(OSError):
-            group.mkdir()
-            try:
-                if (group / limit).exists():
-                    (group / limit).write_text(str(2**26))
-                    yield group
-                    return
-            finally:
-                group.rmdir()
-    pytest.skip("no control group for memory can be made: needs root")
-
-
-def test_a_process_that_the_kernel_ends_for_want_of_memory_ends_alone(small_memory: Path) -> None:
-    eats = f"eats in {small_memory}"
-    ends = finished([eats, "a"])
-    assert ends[eats].failure.status == "out_of_memory"
-    assert ends["a"].result[0] == "a"
 
 
 def pids(folder: Path) -> list[int]:

@@ -59,16 +59,6 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("place", [".", "r/a"])
-def test_a_run_is_found_by_its_path(
-    far: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
-) -> None:
-    if place == ".":
-        monkeypatch.chdir(far)
-    assert list_("." if place == "." else f"{place}/0abc") == 0
-    assert capsys.readouterr().out.startswith("run        0abc\n")
-
-
 def test_a_dry_run_names_what_a_sweep_begins_with_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,8 +11,7 @@ from report_records import asked, typed
 from scripts import script
 
 from rulekeep.commands.options import named_options
-from rulekeep.records.record import TESTED
-from rulekeep.records.store import Record, read_runs
+from rulekeep.records.store import Record
 from rulekeep.running.building import own_options_first, resolve
 from rulekeep.running.costs import state_bytes
 from rulekeep.running.training import build
@@ -339,22 +338,6 @@ def test_the_catalogue_chooses_on_early_recite_and_keeps_the_grids_run_of_the_ch
     assert {spec.steps for spec in runs} == {1000}
 
 
-def test_attention_goes_to_the_longest_with_what_beyond_and_the_exam_trained() -> None:
-    """At the rate that stands there: nothing differs but what is tested."""
-
-    def trained(asked: dict[str, object] | None) -> dict[str, object]:
-        return {key: value for key, value in (asked or {}).items() if key not in TESTED}
-
-    stood = [
-        trained(record.asked)
-        for folder in ("exam", "beyond")
-        for record in read_runs(ROOT / "results" / folder).records
-    ]
-    for spec in BEYOND.beyond_attention():
-        assert max(spec.test_contexts) == 16384
-        assert trained(resolve(spec).asked) in stood
-
-
 def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
     made = [(one.mixer, dict(one.options), dict(one.settings)) for one in LADDER.LADDER]
     assert made[-1] == (
@@ -416,21 +399,6 @@ def test_equal_bytes_are_so_many_kib_of_state_a_layer(one: MixerSpec, kib: int) 
     # A short convolution's last inputs come in steps of a key's width.
     most = 1.02 if one.options.get("short_convolution") else 1
     assert 0.99 * kib * 2**10 <= held <= most * kib * 2**10 + pending
-
-
-@pytest.mark.slow
-def test_the_same_training_stands_in_the_catalogue_the_ladder_and_the_sizes() -> None:
-    """One folder for the three; the ladder's runs are tested further, and stand for the others'."""
-
-    def trained(specs: Sequence[AnySpec]) -> set[str]:
-        return {made(spec).training for spec in specs}
-
-    equal, sized, sizes = catalogue([]), SIZES.catalogue_16_kib([]), SIZES.state_bytes([])
-    asked = {spec.model_dump_json() for spec in equal}
-    again = {spec.model_dump_json() for spec in sizes}
-    assert len(asked & again) == 3 * 2, "delta and sparse_delta at 4 KiB are run once"
-    assert len(trained(sizes) & (trained(equal) | trained(sized))) == 3 * 6
-    assert len(trained(LADDER.ladder([])) & trained(equal)) == 3 * 5
 
 
 def test_a_preset_takes_what_the_command_and_the_function_give() -> None:
