@@ -112,7 +112,7 @@ def cutctx_drop_oldest(messages: Messages, budget: int, count: Count) -> Message
 def cutctx_chain(messages: Messages, budget: int, count: Count, model: Model) -> Messages:
     """`default_chain` of cutctx: masks old results, then summarizes the oldest span, then drops.
 
-    Trap: results are masked before the summarizer reads; a rules file is a hash by then.
+    Trap: where masking is enough nothing is summarized, and a rules file is a hash, unread.
     """
     from cutctx.policies.chain import default_chain
 
