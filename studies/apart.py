@@ -10,6 +10,7 @@ first run. The sections are those of the plan:
    tokens, the penalty (both of section 2), exact zeros (it reads after it writes), reading first.
 2. Rivals with a write gate of eight tokens, without and with the penalty.
 3. Each mixer with its convolution at four rates.
+7. Attention whose scores grow with the logarithm of the length, and the Forgetting Transformer.
 
 Runs of other studies count where spec and versions are the same. There is no table yet.
 """
@@ -62,6 +63,27 @@ CONVOLVED = {
     ),
     "attention, no signal": Variant("attention[conv_size=8]", "attention, convolution"),
 }
+# Section 7. The best attention on marked rules of `recite` has earliness; both stand here.
+_BEST = "conv_size=8,added_positions=earliness"
+ATTENTIONS = {
+    **{
+        f"attention, {by}": Variant(
+            f"attention[{_BEST},length_scaling={by},trained_length=256]",
+            f"attention, convolution, earliness, logarithm of the length {by}",
+        )
+        for by in ("beyond", "always")
+    },
+    **{
+        f"forgetting{said}": Variant(
+            f"forgetting_attention[{options}]", f"forgetting attention, convolution{said}"
+        )
+        for said, options in (
+            (", earliness", _BEST),
+            ("", "conv_size=8"),
+            (", as published", "conv_size=8,half_life_tokens=null"),
+        )
+    },
+}
 
 
 def runs(variants: Iterable[Variant], rates: Iterable[float]) -> Sequence[AnySpec]:
@@ -94,9 +116,14 @@ def every_rate() -> Sequence[AnySpec]:
     return [*runs(CONVOLVED.values(), ALL_RATES), *runs(OURS.values(), ALL_RATES)]
 
 
+def attentions() -> Sequence[AnySpec]:
+    """Section 7."""
+    return runs(ATTENTIONS.values(), ALL_RATES)
+
+
 STUDY = Study(
     question="What does each part of our memory give, and what do rivals keep on equal terms?",
-    variants={**OURS, **WITHOUT, **SIGHTED, **CONVOLVED},
+    variants={**OURS, **WITHOUT, **SIGHTED, **CONVOLVED, **ATTENTIONS},
     settings=SETTINGS,
     context=STANDARD_LENGTH.context,
     reads=READS,
@@ -104,5 +131,6 @@ STUDY = Study(
         "apart": Sweep("without"),
         "equal-sight": Sweep("equal_sight"),
         "every-rate": Sweep("every_rate"),
+        "attentions": Sweep("attentions"),
     },
 )

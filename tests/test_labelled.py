@@ -28,6 +28,7 @@ from rulekeep.tasks import (
     FuzzyRecall,
     Mqar,
     NoisyRecall,
+    Registers,
     SampledTask,
     SelectiveCopy,
 )
@@ -42,6 +43,7 @@ CASES: list[tuple[type[SampledTask], dict[str, Any]]] = [
     (FuzzyRecall, {"rules": 12, "items": 9, "fillers": 3, "rule_words": 4}),
     (Compression, {"rules": 20}),
     (FlipFlop, {"rules": 32, "rule_words": 5}),
+    (Registers, {"rules": 20, "rule_words": 5, "items": 7}),
 ]
 every_case = pytest.mark.parametrize(("kind", "options"), CASES)
 
@@ -100,10 +102,22 @@ def _compression(task: SampledTask, words: list[str]) -> dict[int, str]:
     return {i: words[place] for i, place in asked.items()}
 
 
+def _registers(task: SampledTask, words: list[str]) -> dict[int, str]:
+    held, asked = dict[str, str](), dict[int, str]()
+    for i, word in enumerate(words):
+        if word == "<set>":
+            held[words[i + 1]] = words[i + 2]
+        elif word == "<copy>":
+            held[words[i + 1]] = held[words[i + 2]]
+        elif word == "<read>":
+            asked[i + 1] = held[words[i + 1]]
+    return asked
+
+
 READERS = {
     "compression": _compression,
     "mqar": _mqar, "noisy_recall": _noisy_recall, "fuzzy_recall": _fuzzy_recall,
-    "selective_copy": _selective_copy, "flip_flop": _flip_flop,
+    "selective_copy": _selective_copy, "flip_flop": _flip_flop, "registers": _registers,
 }  # fmt: skip
 
 
@@ -280,3 +294,23 @@ def test_impossible_options_are_refused_with_their_range(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         make(kind, **options)
+
+
+def test_keys_stand_among_the_fillers_of_the_published_form_alone() -> None:
+    plain, published = make(Mqar), make(Mqar, key_fillers=True)
+    samples = [task.sample("test", 256, 200) for task in (plain, published)]
+    again = []
+    for task, sample in zip((plain, published), samples, strict=True):
+        asked = np.zeros(sample.tokens.shape, dtype=bool)
+        asked[:, sample.answer_start - 1 : -1] = sample.supervised
+        after = np.zeros_like(asked)
+        after[:, 32:] = ~asked[:, 32:]
+        keys = sample.tokens[:, :32:2]
+        is_key = (sample.tokens[:, :, None] == keys[:, None, :]).any(-1)
+        again.append((is_key & after).sum() / after.sum())
+        said = READERS["mqar"](task, task.words(sample.tokens[0]).split())
+        for place in np.flatnonzero(sample.supervised[0]):
+            label = task.vocabulary[sample.answers[0, place]]
+            assert said[sample.answer_start + place - 1] == label
+    # Of 128 keys and 128 values, 16 are keys of the text.
+    assert again == [0, pytest.approx(1 / 16, abs=0.005)]

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from rulekeep.tasks.recall import RecallOptions as RecallOptions
     from rulekeep.tasks.recite import Recite as Recite
     from rulekeep.tasks.recite import ReciteOptions as ReciteOptions
+    from rulekeep.tasks.registers import Registers as Registers
+    from rulekeep.tasks.registers import RegistersOptions as RegistersOptions
     from rulekeep.tasks.sampled import FewCombinationsWarning as FewCombinationsWarning
     from rulekeep.tasks.sampled import RuleWords as RuleWords
     from rulekeep.tasks.sampled import Sample as Sample
@@ -54,6 +56,7 @@ _CLASSES = {
     "selective_copy": "SelectiveCopy",
     "compression": "Compression",
     "flip_flop": "FlipFlop",
+    "registers": "Registers",
 }
 TASKS: "Registry[Task]" = Registry("task", __name__, _CLASSES, base="rulekeep.tasks.SampledTask")
 # What is public and no task by name, by its file: the options of each, and these.

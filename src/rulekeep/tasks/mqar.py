@@ -13,10 +13,13 @@ value. The latest value is the label (Zoology's forgetting variant).
 `retention` is the share of queries that are right, and `exact` the share of texts whose queries all
 are. A model's answers are not fed back, so teacher forcing and generation score the same.
 
+With `key_fillers` a random word may be a key of its text too, as in the published code. Then a key
+may stand where nothing is asked for, and only its place tells that it is no query.
+
 What differs from the published code (HazyResearch/zoology, `multiquery_ar` and `forgetting_mqar`):
 
-- Between queries stand random words as in its default, but none is a key of its text. There, any
-  word may be, and a key may then stand where nothing is asked for.
+- Between queries stand random words as in its default, but without `key_fillers` none is a key of
+  its text.
 - Keys and values are 128 each by default. There the vocabulary has 8,192 words, which
   `items=4095, rule_words=4096` gives.
 - A context of n tokens reads n - 1 of them: the last is asked nothing.
@@ -44,6 +47,8 @@ class MqarOptions(LabelledOptions):
     rule_words: int = 128
     items: int = 128
     updates: int = 0
+    key_fillers: bool = False
+    later: ClassVar[frozenset[str]] = frozenset({"key_fillers"})
 
     def most_rules(self) -> int:
         """Values differ."""
@@ -76,6 +81,8 @@ class Mqar(LabelledTask):
         k, updates = self.options.rules, self.options.updates
         key_words, value_words = self._starts["key"], self._starts["value"]
         picked, others = distinct(streams("keys"), n, k, key_words.size)
+        if self.options.key_fillers:
+            others = np.tile(np.arange(key_words.size), (n, 1))
         keys = key_words.first + picked
         values = value_words.first + distinct(
             streams("values"), n, k + updates, value_words.size

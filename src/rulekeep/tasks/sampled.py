@@ -61,6 +61,8 @@ class TaskOptions(Spec):
     fillers: int = 32
     decoy_rate: float = 0.3
     placement: Placement = "early"
+    # Options that came after examples had been published: at their defaults nothing is drawn anew.
+    later: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
@@ -76,6 +78,12 @@ class TaskOptions(Spec):
         within("decoy_rate", self.decoy_rate, 0, 1)
         self.check()
         return self
+
+    def drawn_by(self) -> str:
+        """What examples are drawn by, as JSON."""
+        fields = type(self).model_fields
+        usual = {key for key in self.later if getattr(self, key) == fields[key].default}
+        return self.model_dump_json(exclude=usual)
 
     def most_rules(self) -> int:
         """The most rules that the rule words can make."""
@@ -222,7 +230,7 @@ class SampledTask(Task, ABC):
             raise UsageError(f"{error} for {self.name} with these options") from None
         rows = min(_BLOCK_ROWS, max(1, _BLOCK_TOKENS // context))
         first = start // rows
-        name = (self.name, self.options.model_dump_json(), split_name(split), context, seed)
+        name = (self.name, self.options.drawn_by(), split_name(split), context, seed)
         blocks = [
             self._block(split, context, rows, Streams(*name, number))
             for number in range(first, (start + n - 1) // rows + 1)

@@ -1,0 +1,97 @@
+"""MQAR in two forms, and a register machine: what do wider keys give, and what do rivals keep?
+
+    rulekeep study forms run|build|check
+
+Trained at 64 tokens and tested to 4,096, five seeds at each of four rates. No rate is chosen: each
+is shown. What is compared stands in notes/log.md, written before the first run. The sections are
+those of the plan:
+
+4. MQAR, 1,600 steps: as it is here, and as Zoology has it, where fillers may be keys of the text.
+5. Registers that are set and copied, 800 steps.
+
+Feed-forward layers make parameters equal within one per cent; attention has up to 2 % more. Runs of
+`peers` count where spec and versions are the same. There is no table yet.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rulekeep.analysis.rows import TaskSetting, Variant
+from rulekeep.records.store import whole_runs
+from rulekeep.specs import AnySpec
+from rulekeep.study import Study, Sweep
+from rulekeep.sweeps.planning import identity
+from rulekeep.sweeps.presets import SEEDS
+
+READS = ("peers",)
+RESULTS = Path(__file__).parent.parent / "results"
+TRAINED, LENGTHS = 64, (64, 256, 1024, 4096)
+CELL = {
+    "context": TRAINED,
+    "mixed_lengths": False,
+    "test_contexts": LENGTHS,
+    "validation_examples": 128,
+}
+MQAR, REGISTERS = TaskSetting("mqar", rules=16), TaskSetting("registers", rules=12)
+# The published form first.
+MQAR_FORMS: tuple[dict[str, Any], ...] = ({"key_fillers": True}, {})
+STEPS = {MQAR: 1600, REGISTERS: 800}
+RATES = (1e-2, 3e-3, 1e-3, 0.0333333)
+ATTENTION = {"attention": Variant("attention[conv_size=8]", "attention, convolution")}
+DELTA = {"delta": Variant("delta[short_convolution=true,hidden=256]", "`delta`, convolution")}
+OURS = {"ours": Variant("sparse_delta[hidden=240]", "`sparse_delta`")}
+# A layer's memory has 1,024 numbers: four heads of 16 keys by 16 values.
+WIDER = {
+    "two heads": Variant("sparse_delta[heads=2,hidden=248]", "two heads of 32, twice the bytes"),
+    "two heads, 16 keys": Variant(
+        "sparse_delta[heads=2,key_width=16,hidden=300]", "two heads of 32, equal bytes"
+    ),
+    "four heads, 32 keys": Variant(
+        "sparse_delta[key_width=32,hidden=174]", "four heads with keys of 32, twice the bytes"
+    ),
+}
+OTHERS = {
+    "gated_delta": Variant(
+        "gated_delta[short_convolution=true,hidden=256]", "`gated_delta`, convolution"
+    ),
+    "attention, earliness": Variant(
+        "attention[conv_size=8,added_positions=earliness]", "attention, convolution, earliness"
+    ),
+}
+
+
+def runs(
+    setting: TaskSetting, options: dict[str, Any], variants: dict[str, Variant]
+) -> list[AnySpec]:
+    """Every variant at each rate and seed, that no other study has run."""
+    known = {record.id for folder in READS for record in whole_runs(RESULTS / folder)}
+    cell = {**CELL, "task": setting.task, "task_options": options, "steps": STEPS[setting]}
+    specs = [
+        variant.one.spec(**cell, seed=seed, learning_rate=rate)
+        for rate in RATES
+        for variant in variants.values()
+        for seed in SEEDS
+    ]
+    return [spec for spec in specs if identity(spec) not in known]
+
+
+def mqar() -> Sequence[AnySpec]:
+    """Section 4, ours last."""
+    variants = {**ATTENTION, **DELTA, **WIDER, **OURS}
+    return [spec for options in MQAR_FORMS for spec in runs(MQAR, options, variants)]
+
+
+def registers() -> Sequence[AnySpec]:
+    """Section 5, ours last."""
+    return runs(REGISTERS, {}, {**ATTENTION, **OTHERS, **DELTA, **OURS})
+
+
+STUDY = Study(
+    question="Do wider keys hold more pairs, and who follows values that are copied?",
+    variants={**ATTENTION, **OTHERS, **DELTA, **WIDER, **OURS},
+    settings=[MQAR, REGISTERS],
+    context=TRAINED,
+    reads=READS,
+    sweeps={"mqar-forms": Sweep("mqar"), "registers": Sweep("registers")},
+)
