@@ -62,7 +62,7 @@ def certified(*, default: bool) -> Callable[[Rows], str]:
                 continue
             defaults = TASKS[task].options_type().model_dump()
             changed = [
-                f"{value} {key.replace('_', ' ')}"
+                ("" if value is True else f"{value} ") + key.replace("_", " ")
                 for key, value in options.items()
                 if key not in ("placement", "layout") and value != defaults[key]
             ]
