@@ -110,7 +110,8 @@ def made(
     drawn = _stream("rules", spec, number)
     rules, facts = _rules(families, number, drawn), _facts(drawn)
     stated = () if spec.control == "no_rules" else rules
-    system = _plant(turns, rules, stated, facts, families, drawn)
+    heads = (one[0]["content"] for one in recorded if one and one[0]["role"] == "system")
+    system = _plant(turns, rules, stated, facts, families, drawn, next(heads, _WORDS["system"]))
     fresh = tuple([message for turn in block for message in turn] for block in rest)
     messages = [system, *(message for turn in turns for message in turn)]
     return History(messages, rules, stated, facts, fresh)
@@ -168,11 +169,11 @@ def _name(drawn: random.Random) -> str:
 
 def _plant(
     turns: list[list[Message]], rules: Sequence[Rule], stated: Sequence[Rule],
-    facts: Sequence[Fact], families: Families, drawn: random.Random,
+    facts: Sequence[Fact], families: Families, drawn: random.Random, head: str,
 ) -> Message:  # fmt: skip
     """Put rules, lists of names and facts into the turns; returns the system message."""
     last = len(turns) - 1
-    system: Message = {"role": "system", "content": _WORDS["system"]}
+    system: Message = {"role": "system", "content": head}
     for rule in stated:
         text, place = rule.texts[0], rule.place
         if place == "system":
