@@ -28,12 +28,12 @@ from rulekeep.study import Claim, Study
 
 ROOT = Path(__file__).parent.parent
 ADAPTERS = ROOT / "studies" / "compactors"
-# What each command adds: the main cells, their floor, and other budgets.
+# What each command adds for every compactor, and for ours: the floor, and what mends by itself.
 CELLS = (
-    ("--guards", "none,system,restate", "--control", "none"),
-    ("--guards", "none", "--control", "no_rules"),
+    ("--guards", "none,system", "--control", "none"),
     ("--budget", "0.5,0.1", "--control", "none"),
 )
+OF_OURS = (("--guards", "restate", "--control", "none"), ("--control", "no_rules"))
 OURS = "keep_last,keep_ends,clear_tools,extract,summary,everything,nothing"
 # Families that the model is asked about: so many of each group.
 _OF_A_GROUP = 4
@@ -229,7 +229,7 @@ def main(words: list[str]) -> int:
         command = Path(home) / name / "bin" / "rulekeep" if name != "ours" else Path("rulekeep")
         if (only and name not in only) or not (name == "ours" or command.exists()):
             continue
-        for options in CELLS:
+        for options in (*CELLS, *(OF_OURS if name == "ours" else ())):
             subprocess.run(
                 [command, "compact", ",".join(compactors), *options, "--out", out],
                 cwd=ROOT, check=False,
