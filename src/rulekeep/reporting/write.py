@@ -7,7 +7,6 @@ tables, figures and three sentences, which the page, the Markdown and the CSV al
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,12 +154,5 @@ def _markdown(
     if notes:
         lines = "\n".join(f"- {tables.escaped(note)}" for note in notes)
         parts.append(f"## Set aside and left out\n\n{lines}")
-    parts.append(f"## Made by\n\n{_code_block(command)}")
+    parts.append(f"## Made by\n\n```text\n{command}\n```")
     return "\n\n".join(parts) + "\n"
-
-
-def _code_block(text: str) -> str:
-    """A fenced block, its fence longer than any run of backticks in the text."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
