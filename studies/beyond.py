@@ -14,6 +14,7 @@ run, where that seed keeps more at 4,096 tokens or other seeds learn only with i
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -25,8 +26,6 @@ from rulekeep.analysis.rows import (
     Span,
     TaskSetting,
     Variant,
-    by_earliness,
-    by_variant,
     difference,
     floored,
     mean,
@@ -38,6 +37,7 @@ from rulekeep.analysis.rows import (
 from rulekeep.analysis.summary import LEARNED_RETENTION, Summary
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
+from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, mixer_specs
 from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import (
@@ -49,6 +49,8 @@ from rulekeep.sweeps.presets import (
     protocol,
     standard,
 )
+
+SHARED = load_file(Path(__file__).with_name("shared.py"))
 
 TRAINED, MIDDLE, LONG, FAR = 256, 1028, 4096, 16384
 FIGURES = ("retention", "exact")
@@ -699,10 +701,10 @@ STUDY = Study(
         **{f"within-{figure}": within(figure) for figure in FIGURES},
         **{f"beyond-{figure}": further(figure) for figure in FIGURES},
         "more": more_than_best,
-        **{f"every-{at}": lambda rows, at=at: by_variant(rows, at, SHOWN) for at in LENGTHS},
+        **{f"every-{at}": lambda rows, at=at: SHARED.by_variant(rows, at, SHOWN) for at in LENGTHS},
         "convolved": both_rates,
         "instead": instead,
-        "earliness": lambda rows: by_earliness(rows, FORMS, SETTINGS, "exact", LONG),
+        "earliness": lambda rows: SHARED.by_earliness(rows, FORMS, SETTINGS, "exact", LONG),
     },
     figures={"opening.svg": opening},
     claims=CLAIMS,

@@ -15,6 +15,7 @@ convolution over eight tokens, and earliness (studies/beyond.py). Fills docs/evi
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 
 from rulekeep.analysis.best import steps_text
 from rulekeep.analysis.groups import Group
@@ -22,7 +23,6 @@ from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
     Variant,
-    by_earliness,
     floored,
     mean,
     state_kib,
@@ -30,6 +30,7 @@ from rulekeep.analysis.rows import (
 )
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
+from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import (
@@ -42,6 +43,8 @@ from rulekeep.sweeps.presets import (
     cell,
     protocol,
 )
+
+SHARED = load_file(Path(__file__).with_name("shared.py"))
 
 # The exam has four.
 RULE_COUNTS = (2, 8)
@@ -343,7 +346,7 @@ STUDY = Study(
         **{figure: beside(figure) for figure in FIGURES},
         "eight_of_apply": eight_of_apply,
         "larger": larger_table,
-        "larger-earliness": lambda rows: by_earliness(
+        "larger-earliness": lambda rows: SHARED.by_earliness(
             larger(rows), LARGER_FORMS, [MARKED], "exact", LONG
         ),
         "longer": longer_table,

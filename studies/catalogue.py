@@ -8,12 +8,13 @@ Then four mixers with 1 to 64 KiB of state a layer. Fills docs/evidence.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.charts import COLOURS
 from rulekeep.analysis.groups import Group
-from rulekeep.analysis.plots import as_bytes, strips
+from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
@@ -26,6 +27,7 @@ from rulekeep.analysis.rows import (
 )
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
+from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs, written
 from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import (
@@ -35,6 +37,8 @@ from rulekeep.sweeps.presets import (
     catalogue,
     protocol,
 )
+
+SHARED = load_file(Path(__file__).with_name("shared.py"))
 
 SHORT, MIDDLE, LONG, FAR = 256, 1028, 4096, 16384
 LENGTHS = (SHORT, MIDDLE, LONG)
@@ -222,7 +226,7 @@ def drawn(rows: Rows) -> bytes:
             for name in names
         ]
     }  # fmt: skip
-    return as_bytes(strips(panels, names, LENGTHS), "png")
+    return as_bytes(SHARED.strips(panels, names, LENGTHS), "png")
 
 
 def drawn_by_bytes(rows: Rows) -> bytes:

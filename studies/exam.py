@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.plots import as_bytes
-from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, by_variant, floored
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored
 from rulekeep.printable import markdown_table
 from rulekeep.records.beside import certificates, kept_beside
+from rulekeep.registry import load_file
 from rulekeep.reporting.marked import pieces
 from rulekeep.study import Claim, Study, Sweep
 from rulekeep.tasks import TASKS, Recite, SampledTask
+
+SHARED = load_file(Path(__file__).with_name("shared.py"))
 
 LENGTHS = SHORT, MIDDLE, LONG = 256, 1028, 4096
 SETTINGS = [
@@ -182,7 +185,7 @@ STUDY = Study(
     context=SHORT,
     sweeps={"exam": Sweep("standard")},
     tables={
-        **{f"retention-{at}": lambda rows, at=at: by_variant(rows, at) for at in LENGTHS},
+        **{f"retention-{at}": lambda rows, at=at: SHARED.by_variant(rows, at) for at in LENGTHS},
         "certificates": certified(default=True),
         "certificates-rules": certified(default=False),
     },

@@ -15,7 +15,7 @@ and how often gates open by kind of token. Fills docs/evidence.md.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rulekeep.analysis.plots import as_bytes, strips
+from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, mean, more
 from rulekeep.analysis.summary import Interval, Summary
 from rulekeep.analysis.variants import is_variant
@@ -24,9 +24,12 @@ from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.beside import kept_beside, of_kind
 from rulekeep.records.store import whole_runs
+from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import CATALOGUE_LENGTH, SEEDS, cell, protocol
+
+SHARED = load_file(Path(__file__).with_name("shared.py"))
 
 RESULTS = Path(__file__).parent.parent / "results"
 SHORT, _, FAR = LENGTHS = (256, 4096, 16384)
@@ -259,7 +262,9 @@ def drawn(rows: Rows) -> bytes:
         f"{one.task}, {one.placement} rules": [rows.cell(key, one) for key in ORDER]
         for one in SETTINGS
     }
-    return as_bytes(strips(panels, [f"{NAMES[key]}  {key}" for key in ORDER], LENGTHS), "png")
+    return as_bytes(
+        SHARED.strips(panels, [f"{NAMES[key]}  {key}" for key in ORDER], LENGTHS), "png"
+    )
 
 
 # --- single runs that are explained --------------------------------------------------------------

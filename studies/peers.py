@@ -11,6 +11,7 @@ within one per cent. Fills docs/peers.md.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -22,15 +23,17 @@ from rulekeep.analysis.rows import (
     by_length,
     mean,
     text_of,
-    with_lowest,
 )
 from rulekeep.analysis.summary import Summary, paired_difference
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
+from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs
 from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import SEEDS
 from rulekeep.sweeps.rates import RATES, tuned
+
+SHARED = load_file(Path(__file__).with_name("shared.py"))
 
 TRAINED, LONG = 64, 4096
 LENGTHS = (TRAINED, 256, 1024, LONG)
@@ -402,7 +405,7 @@ def by_trained(rows: Rows) -> str:
 
 def at_times(found: dict[int, dict[int, float]], times: int) -> str:
     """The mean of the few seeds at so many times the length, and the lowest."""
-    return with_lowest(found[seed][times] for seed in FEW)
+    return SHARED.with_lowest(found[seed][times] for seed in FEW)
 
 
 def least(*names: str, context: int = TRAINED, minimum: float = 0.0, maximum: float = 1.0) -> Claim:

@@ -11,6 +11,7 @@ that of the study `beyond`. Fills docs/evidence.md.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rulekeep.analysis.best import first_learned, text_of_steps
 from rulekeep.analysis.rows import (
@@ -18,17 +19,19 @@ from rulekeep.analysis.rows import (
     TaskSetting,
     Variant,
     by_length,
-    by_lengths,
     kib_a_layer,
     mean,
 )
 from rulekeep.analysis.summary import LEARNED_RETENTION
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
+from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec
 from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, cell
 from rulekeep.sweeps.rates import RATES
+
+SHARED = load_file(Path(__file__).with_name("shared.py"))
 
 SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
 EARLY, REVISED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("override", "marked")]
@@ -149,7 +152,7 @@ STUDY = Study(
     families={"beside layers that learn": LAYERS_THAT_LEARN},
     tables={
         **{
-            figure: lambda rows, figure=figure: by_lengths(rows, figure, BESIDE, LENGTHS)
+            figure: lambda rows, figure=figure: SHARED.by_lengths(rows, figure, BESIDE, LENGTHS)
             for figure in ("retention", "exact")
         },
         "tried": tried,

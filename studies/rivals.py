@@ -9,26 +9,33 @@ make parameters equal within one per cent; attention with a convolution has 4.5 
 README, docs/results.md and docs/evidence.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 
 from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
     Variant,
-    at_rates,
-    by_lengths,
     mean,
     more,
     state_kib,
-    with_lowest,
 )
 from rulekeep.analysis.summary import LEARNED_RETENTION
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
+from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec
 from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, protocol
+
+SHARED = load_file(Path(__file__).with_name("shared.py"))
+
+
+def at_rates(rates: Mapping[str, float]) -> Callable[[Record], bool]:
+    """`only` of a variant: its runs at the learning rate of their task."""
+    return lambda record: record.spec.learning_rate == rates[record.spec.task]
+
 
 SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
 EARLY, REVISED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("override", "marked")]
@@ -84,7 +91,10 @@ def board(rows: Rows) -> str:
         [
             VARIANTS[key].name + (" †" if key in LACKING else ""),
             f"{state_kib(rows.group(key, EARLY), MIDDLE):,.0f}",
-            *(with_lowest(rows.known(key, one, *AT_LONG).seeds.values()) for one in SETTINGS),
+            *(
+                SHARED.with_lowest(rows.known(key, one, *AT_LONG).seeds.values())
+                for one in SETTINGS
+            ),
         ]
         for key in sorted(compared(rows), key=lambda key: -mean(key, EARLY, *AT_LONG)(rows))
     ]
@@ -166,7 +176,9 @@ STUDY = Study(
         "board": board,
         "more": ahead,
         **{
-            figure: lambda rows, figure=figure: by_lengths(rows, figure, compared(rows), LENGTHS)
+            figure: lambda rows, figure=figure: SHARED.by_lengths(
+                rows, figure, compared(rows), LENGTHS
+            )
             for figure in FIGURES
         },
     },

@@ -30,7 +30,6 @@ from rulekeep.analysis.rows import (
     floored,
     kib_a_layer,
     state_kib,
-    with_lowest,
 )
 from rulekeep.analysis.runs import spoken
 from rulekeep.analysis.summary import summarise
@@ -402,7 +401,6 @@ def test_numbers_of_a_study_are_in_their_units() -> None:
     assert (floored(0.9999), floored(0.5), floored(0.979, 2), floored(-0.0001)) == (
         0.999, 0.5, 0.97, -0.001
     )  # fmt: skip
-    assert with_lowest([0.5, 0.25, 0.75]) == "0.500 (lowest 0.250)"
     assert Span.of([0.3, 0.1, 0.2]) == (0.1, 0.3)
     assert Span(0.1, 0.25).text(1) == "0.1 to 0.2"
     # Two layers of 1,024 bytes a token: 128 KiB a layer after 256 tokens.

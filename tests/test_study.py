@@ -19,7 +19,6 @@ from rulekeep.analysis.rows import (
     Span,
     TaskSetting,
     Variant,
-    with_lowest,
 )
 from rulekeep.analysis.summary import summarise, summarise_scores
 from rulekeep.analysis.variants import is_variant
@@ -220,7 +219,7 @@ def test_the_documents_are_what_the_committed_records_give(
     monkeypatch.setattr(Figure, "savefig", of_what_it_shows)
     monkeypatch.setattr(studies, "whole_runs", cache(whole_runs))
     monkeypatch.chdir(ROOT)
-    names = sorted(path.stem for path in Path(studies.STUDIES).glob("*.py"))
+    names = studies.names()
     opened = [studies.opened(name) for name in names]
     assert [line for one in opened for line in studies.check(one)] == []
     assert studies.stray(ROOT, names) == []
@@ -289,7 +288,6 @@ def test_a_diverged_seed_leaves_no_lowest_and_no_span_whichever_it_is(diverged: 
     )).known("ours", EARLY, "retention", 256)  # fmt: skip
     span = Span.of(found.seeds.values())
     assert [math.isnan(one) for one in (found.lowest, *span)] == [True] * 3
-    assert with_lowest(found.seeds.values()) == "nan (lowest nan)"
     # No claim states it, though it sets no bound.
     assert Claim(len).failure(span, rows()) is not None
 

@@ -187,6 +187,12 @@ def documents(root: Path) -> dict[Path, str]:
     return {path: path.read_bytes().decode() for path in paths}
 
 
+def names() -> list[str]:
+    """The studies of the folder; what else stands there they share."""
+    files = sorted(Path(STUDIES).glob("*.py"))
+    return [one.stem for one in files if re.search("^STUDY = ", one.read_text("utf-8"), re.M)]
+
+
 def opened(name: str) -> Opened:
     """The study of a name, studies/NAME.py, or of a file.
 
@@ -197,7 +203,7 @@ def opened(name: str) -> Opened:
     """
     path = Path(name if name.endswith(".py") else f"{STUDIES}/{name}.py").absolute()
     if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in Path(STUDIES).glob("*.py"))) or "none here"
+        known = ", ".join(names()) or "none here"
         raise UsageError(f"study {name!r}: there is no file {path}; studies: {known}")
     try:
         module = load_file(path)

@@ -3,17 +3,11 @@
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
-
-from rulekeep.analysis.charts import COLOURS
-from rulekeep.analysis.groups import Group
-from rulekeep.analysis.rows import NOT_RUN
 
 
 def as_bytes(figure: Figure, file_format: str) -> bytes:
@@ -54,53 +48,3 @@ def shown(figure: Figure) -> str:
         for text in part.texts:
             digest.update(text.get_text().encode())
     return digest.hexdigest()
-
-
-def strips(
-    panels: Mapping[str, Sequence[Group | str | None]],
-    labels: Sequence[str],
-    contexts: Sequence[int],
-) -> Figure:
-    """Retention, a labelled row each and a panel a task setting: a point a seed, a bar an interval.
-
-    Where there is no group, a text instead, by default that it is not run. Dotted: chance.
-    """
-    drawn = Figure(figsize=(3 + 4 * len(panels), 1.2 + 0.31 * len(labels)), layout="constrained")
-    shown: dict[int, Artist] = {}
-    for axes, (title, rows) in zip(
-        drawn.subplots(1, len(panels), sharey=True), panels.items(), strict=True
-    ):
-        groups = {y: row for y, row in enumerate(rows) if isinstance(row, Group)}
-        for place, context in enumerate(contexts):
-            for y, group in groups.items():
-                at = y + 0.22 * (place - 1)
-                summary = group.summary("retention", context)
-                if summary is None or summary.mean is None:
-                    continue
-                colour = COLOURS[place]
-                each = [*group.by_seed("retention", context).values()]
-                axes.plot(each, [at] * len(each), ".", color=colour, alpha=0.4)
-                (mean,) = axes.plot([summary.mean], [at], "|", color=colour, markersize=9, mew=2)
-                shown.setdefault(context, mean)
-                if summary.low is not None:
-                    axes.plot([summary.low, summary.high], [at, at], color=colour, linewidth=1.2)
-        for y, row in enumerate(rows):
-            if not isinstance(row, Group):
-                axes.text(0.5, y, row or NOT_RUN, ha="center", va="center", color="0.5", fontsize=8)
-        longest = contexts[-1]
-        for level in {
-            round(group.chance("retention", longest) or 0.0, 3) for group in groups.values()
-        }:
-            axes.axvline(level, color="0.3", linestyle=":", zorder=0)
-        axes.set(title=title, xlabel="retention", xlim=(-0.02, 1.02))
-        axes.grid(alpha=0.3)
-    first = drawn.axes[0]
-    first.set_yticks(range(len(labels)), labels)
-    first.set_ylim(len(labels) - 0.5, -0.5)
-    # One row may be the first that has run, and one that was not has no colours to name.
-    if shown:
-        drawn.legend(
-            shown.values(), [f"{context:,} tokens" for context in shown],
-            loc="outside lower center", ncols=len(shown), fontsize=8,
-        )  # fmt: skip
-    return drawn

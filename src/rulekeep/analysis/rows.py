@@ -8,7 +8,6 @@ all runs of a variant on a task setting.
 """
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -282,17 +281,6 @@ def text_of(summary: Summary | None) -> str:
     return NOT_RUN if summary is None else summary.text()
 
 
-def at_rates(rates: Mapping[str, float]) -> Callable[[Record], bool]:
-    """`only` of a variant: its runs at the learning rate of their task."""
-    return lambda record: record.spec.learning_rate == rates[record.spec.task]
-
-
-def with_lowest(seeds: Iterable[float]) -> str:
-    """A cell of a table: the mean of the seeds, and the lowest."""
-    values = list(seeds)
-    return f"{statistics.fmean(values):.3f} (lowest {Span.of(values).low:.3f})"
-
-
 def difference(ours: Group, theirs: Group, figure: str, length: int) -> Summary:
     """Ours minus theirs, paired by seed."""
     return paired_difference(ours.by_seed(figure, length), theirs.by_seed(figure, length))
@@ -304,60 +292,6 @@ def pivot(
     """A Markdown table: a line for each of `down` and a column for each of `across`, by name."""
     body = [[name, *(cell(one, other) for other in across.values())] for name, one in down.items()]
     return markdown_table([corner, *across], body) + "\n"
-
-
-def by_variant(rows: Rows, length: int, variants: Iterable[str] | None = None) -> str:
-    """A Markdown table of retention: a task setting a line, chance and each variant a column."""
-
-    def cell(setting: TaskSetting, variant: str | None) -> str:
-        if variant is None:
-            return rows.chance(setting, "retention", length)
-        return rows.text(variant, setting, "retention", length)
-
-    across = {rows.variants[key].name: key for key in variants or rows.variants}
-    down = {one.name: one for one in rows.settings}
-    return pivot(f"{length} tokens", down, {"chance": None, **across}, cell)
-
-
-def by_lengths(rows: Rows, figure: str, variants: Iterable[str], lengths: Sequence[int]) -> str:
-    """A Markdown table of a figure: a variant on a task setting a line, its rate, then each length.
-
-    What is not run in all seeds has no line.
-    """
-    head = [figure, "rate", *(f"{at:,} tokens" for at in lengths)]
-    keys = list(variants)
-    body = [
-        [
-            f"{rows.variants[key].name}: {setting.name}",
-            f"{rows.group(key, setting).rate:.3g}",
-            *(rows.text(key, setting, figure, at) for at in lengths),
-        ]
-        for setting in rows.settings
-        for key in keys
-        if rows.cell(key, setting)
-    ]
-    return markdown_table(head, body)
-
-
-def by_earliness(
-    rows: Rows,
-    forms: Mapping[str, tuple[str, str]],
-    settings: Sequence[TaskSetting],
-    figure: str,
-    length: int,
-) -> str:
-    """A Markdown table of each form without earliness and with it, a column a task setting.
-
-    `forms` has the keys of both variants by name. A form that is not run at all has no row.
-    """
-    body = [
-        [name, said, *(rows.text(key, one, figure, length) for one in settings)]
-        for name, pair in forms.items()
-        if any(rows.cell(key, one) for key in pair for one in settings)
-        for said, key in zip(("no", "yes"), pair, strict=True)
-    ]
-    head = [f"{figure}, {length:,} tokens", "earliness", *(one.name for one in settings)]
-    return markdown_table(head, body)
 
 
 def floored(value: float, digits: int = 3) -> float:

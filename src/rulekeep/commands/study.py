@@ -46,7 +46,7 @@ def study(
         if verb is not None or name not in _VERBS:
             raise UsageError(f"study {name!r}: write rulekeep study --all check")
         verb = name  # type: ignore[assignment]
-        names = sorted(path.stem for path in Path(studies.STUDIES).glob("*.py"))
+        names = studies.names()
         if not names:
             raise UsageError(f"--all: there is no study in {Path(studies.STUDIES).absolute()}")
     else:
