@@ -681,7 +681,7 @@ def test_written_replies_are_held_against_no_chance() -> None:
         )  # fmt: skip
 
     found = shown.cells([cell("none"), cell("no_rules")])
-    table, _, without = shown.tables(found)
+    table, _, *_, without = shown.tables(found)
     for text in (table.meaning, without.meaning):
         assert "A written reply is not chosen among options" in text
         assert "floor" in text
@@ -829,12 +829,12 @@ def test_what_differs_in_model_families_or_seed_is_told_apart_everywhere(
     assert len({row[column] for row in rows}) == 2
     (chart,) = charts(found)
     assert [len(line.points) for panel in chart.panels for line in panel.series] == [2]
-    assert len({*shown.sentences(found)}) == 2
     # Where all are alike, nothing says so.
     alike = shown.cells([near, more])
     assert "families" not in shown.tables(alike)[0].header + shown.CSV_HEADER
     assert shown.csv_text(alike).splitlines()[0] == ",".join(shown.CSV_HEADER)
-    assert shown.sentences(alike)[0].startswith("m follows 1.000 of its rules after 99 tokens")
+    said = shown.answers(alike)[0].said[0]
+    assert said.startswith("m follows 1.000 of its rules after 99 tokens")
 
 
 def test_the_report_says_what_each_family_keeps_under_each_compression(tmp_path: Path) -> None:
@@ -847,7 +847,7 @@ def test_the_report_says_what_each_family_keeps_under_each_compression(tmp_path:
     assert {row[-2].text for row in table.rows} == {"1.00"}
     assert {row[-1].text for row in table.rows} == {"0.33"}
     assert sum(float(row[-3].text) for row in table.rows) == 160
-    said = shown.sentences(shown.cells([one]))
+    said = shown.answers(shown.cells([one]))[0].said
     assert said[0] == "m follows 1.000 of its rules after 9 tokens of chat, no option mentioned."
     assert said[1] == "Compressed, it follows 0.333 under knorm@0.5."
 
@@ -1120,11 +1120,18 @@ def test_the_families_named_as_kept_least_are_those_of_the_least_compression() -
     ]
     one = cell_of("none")
     one = one.model_copy(update={"choices": (*choices(score), *lost)})
-    *_, least = shown.sentences(shown.cells([one]))
+    found = shown.cells([one])
+    least = shown.answers(found)[1].said[0]
     # Two others follow by name.
     assert least.startswith(
-        "Under knorm@0.5 it keeps these least: family-4 (0.33), family-0 (1.00)"
+        "Under knorm@0.5 these are followed least: family-4 (0.33), family-0 (1.00)"
     )
+    tables = {table.key: table for table in shown.tables(found)}
+    assert tables["first-families"].header == ("family", "none", "knorm@0.5")
+    # Rules of a sixth of all: 1 - (1 - 1/3) / 6 = 0.89.
+    assert [[cell.text[:4] for cell in row[:2]] for row in tables["helps"].rows] == [
+        ["none", "1.00"], ["knor", "0.89"],
+    ]  # fmt: skip
 
 
 def test_each_column_of_the_cells_has_its_own_figure() -> None:

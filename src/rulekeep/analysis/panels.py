@@ -173,7 +173,7 @@ def _fill(axes: Axes, panel: Panel, inches: float, *, small: bool) -> None:
         # With chance taken out a score may be below 0.
         lowest = min((point.y for one in panel.series for point in one.points), default=0.0)
         axes.set_ylim(min(0.0, lowest) - 0.03, 1.03)
-    if panel.x_ticks and panel.x_log:
+    if panel.x_ticks:
         _fixed_ticks(axes.xaxis, [(tick, _short(tick)) for tick in panel.x_ticks])
         if len(panel.x_ticks) > 2.2 * inches:
             axes.tick_params(axis="x", labelsize=6.5, rotation=30)

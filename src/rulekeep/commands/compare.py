@@ -20,8 +20,8 @@ from rulekeep.language.comparing import Comparison, worse
 from rulekeep.records import Record
 from rulekeep.records.record import Choice, Kept
 from rulekeep.records.store import results
-from rulekeep.reporting.language import USUAL, without_usual
-from rulekeep.reporting.tables import Cell, Table, number_cell
+from rulekeep.reporting.language import USUAL
+from rulekeep.reporting.tables import Cell, Table, number_cell, without_usual
 from rulekeep.specs import UsageError
 
 # What a cell is asked for, whatever reads it, as tables name it: cells that agree in these are

@@ -1,6 +1,7 @@
 """What several commands show on a terminal: tables of a report, marked examples, checks."""
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
     from rulekeep.records import Record
 
     # Only what shows loads the report.
-    from rulekeep.reporting.tables import Table
+    from rulekeep.reporting.page import Answer
+    from rulekeep.reporting.tables import Cell, Table
+
+_MOST_LETTERS = 100
+# Of a share in quarters.
+_SHADES = "·░▒█"
 
 
 def print_tables(tables: "Iterable[Table]") -> None:
@@ -47,7 +53,7 @@ def print_language(records: "Sequence[Record]") -> None:
     from rulekeep.reporting import language
 
     found = language.cells(records)
-    print_tables(table.filled() for table in language.tables(found)[:1])
+    print_answers(language.answers(found), language.tables(found))
     of_cells = (note for record, _ in found.values() for note in record.notes)
     for note in dict.fromkeys([*of_cells, *language.notes(found)]):
         say(note)
@@ -59,9 +65,42 @@ def print_compaction(records: "Sequence[Record]") -> None:
     from rulekeep.reporting import compaction
 
     found = cells(records)
-    print_tables(table.filled() for table in compaction.tables(found)[:2])
-    for sentence in compaction.sentences(found):
-        tell(sentence)
+    print_answers(compaction.answers(found), compaction.tables(found))
+
+
+def print_answers(answers: "Sequence[Answer]", tables: "Sequence[Table]") -> None:
+    """What a builder asks: how much is left, ranked, which goes first as a picture, what helps."""
+    if not answers:
+        return
+    survive, first, helps, _ = answers
+    by_key = {table.key: table.filled() for table in tables}
+    tell("\n".join(survive.said))
+    print_fitting(by_key[helps.shown[0]])
+    tell("\n".join(first.said))
+    print_fitting(by_key[first.shown[0]])
+    tell("\n".join(helps.said))
+    tell("What columns mean, all figures and what this does not show: in the report.")
+
+
+def print_fitting(table: "Table") -> None:
+    """As many of its first columns as a hundred letters hold, with shades for shares."""
+    columns = [
+        (name, is_number, [shade(cell) if name in table.shaded else cell.text for cell in every])
+        for name, is_number, every in zip(
+            table.header, table.numbers(), zip(*table.rows, strict=True), strict=True
+        )
+    ]
+    widths = accumulate(max(map(len, (name, *texts))) + 2 for name, _, texts in columns)
+    fitting = [column for column, end in zip(columns, widths, strict=True) if end < _MOST_LETTERS]
+    names, numbers, texts = zip(*fitting, strict=True)
+    print_table(names, zip(*texts, strict=True), numbers=numbers)
+
+
+def shade(cell: "Cell") -> str:
+    """A share, the darker the more is kept."""
+    if cell.value is None:
+        return cell.text
+    return f"{_SHADES[min(3, int(4 * cell.value))] * 2} {cell.text}"
 
 
 def print_examples(title: str, options: str, examples: Sequence[Sequence[Piece]]) -> None:

@@ -4,6 +4,7 @@ Records in, tables and charts out; no torch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,95 +14,195 @@ from rulekeep.compaction.compactors import SHOWN
 from rulekeep.compaction.figures import Place, Survival
 from rulekeep.compaction.verdicts import SHOWN as VERDICTS
 from rulekeep.records import Record
-from rulekeep.reporting.tables import Cell, Table, number_cell
+from rulekeep.reporting.page import FIRST, HELPS, LIMITS, SURVIVE, Answer
+from rulekeep.reporting.tables import (
+    MISSING_CELL,
+    Cell,
+    Table,
+    number_cell,
+    without_usual,
+    words,
+    words_list,
+)
 
 Cells: TypeAlias = Mapping[Place, Survival]
-# Below it a kind counts as lost.
+# What keeps less has lost rules.
 LINE = 0.9
 _MOST_LINES = 40
+_GUARDS = {
+    "none": "", "system": "system pinned", "reread": "file read again", "ends": "ends kept",
+    "restate": "rules restated", "rules": "rules pinned",
+}  # fmt: skip
+_STATED = {
+    "system": "in the system prompt", "file": "in the rules file", "first": "at the start",
+    "middle": "in the middle", "late": "near the end", "several": "in several turns",
+    "revised": "and revised",
+}  # fmt: skip
+# Columns that are left out where they say this of every cell.
+_USUAL = {"misled": "0.00", "invented": "0.00", "unpaired": "0.00", "failed": "0.00"}
+_ASKED = ("budget", "histories of", "tokens")
 
 
 def label(at: Place) -> str:
     """A compactor with its model and guard, as tables and charts show it."""
-    model = f", {at.model} model" if at.model else ""
-    guard = "" if at.guard == "none" else f", {_guard(at.guard)}"
+    return ", ".join(filter(None, (_compactor(at), _GUARDS.get(at.guard, at.guard))))
+
+
+def _compactor(at: Place) -> str:
     name = at.compactor.removeprefix("saved:")
     shown = SHOWN.get(name, name) if name == at.compactor else f"output in {Path(name).name}"
-    return f"{shown}{model}{guard}"
+    return f"{shown}, {at.model} model" if at.model else shown
 
 
-def _guard(guard: str) -> str:
-    return {
-        "system": "system prompt pinned", "reread": "rules file read again", "ends": "ends kept",
-        "restate": "rules restated", "rules": "rules pinned",
-    }.get(guard, guard)  # fmt: skip
-
-
-def sentences(found: Cells) -> list[str]:
-    """How many rules are left, and which kind goes first, of the best and the worst cell."""
-    ranked = sorted(found, key=lambda at: -found[at].kept[-1].mean)
-    said = []
-    for at in dict.fromkeys((*ranked[:1], *ranked[-1:])):
-        of = found[at]
-        rounds = f"after {len(of.kept)} compactions" if len(of.kept) > 1 else "after one compaction"
-        first = min(of.by_group, key=lambda group: of.by_group[group][-1].mean)
-        said.append(
-            f"{label(at)} at {at.budget:.0%} of {at.tokens:,} tokens keeps "
-            f"{of.kept[-1].mean:.2f} of the rules {rounds}; of the kind {first} "
-            f"{of.by_group[first][-1].mean:.2f}."
+def answers(found: Cells) -> list[Answer]:
+    """What a builder asks, each with its sentences and its table or figure."""
+    if not found:
+        return []
+    (best, kept), *_ = ranked = _ranked(found)
+    alone = _alone(found)
+    (worst, lost) = alone[-1]
+    rounds = f"{len(kept.kept)} compactions" if len(kept.kept) > 1 else "one compaction"
+    asked = f"{worst.budget:.0%} of {worst.tokens:,} tokens"
+    survive = [
+        f"After {rounds} to {at.budget:.0%} of {at.tokens:,} tokens, {label(at)} keeps "
+        f"{of.kept[-1].text('.2f')} of the rules."
+        for at, of in dict([alone[0], alone[-1]]).items()
+    ]
+    kind, place = (
+        min(parts, key=lambda name: (parts[name][-1].mean, parts[name][0].mean))
+        for parts in (lost.by_group, lost.by_place)
+    )
+    first = [
+        f"Under {label(worst)} to {asked}, rules of the kind {kind} "
+        f"({_first_last(lost.by_group[kind]).text}) and rules stated {_STATED.get(place, place)} "
+        f"({_first_last(lost.by_place[place]).text}) go first.",
+        "This is what the text has lost. Whether a model obeys what is left was not asked.",
+    ]
+    enough = [(at, of) for at, of in ranked if of.kept[-1].mean >= LINE]
+    if enough:
+        # What drops the task to keep its rules is no help.
+        least = LINE * max(of.facts[-1] for _, of in enough)
+        at, of = min(
+            (cell for cell in enough if cell[1].facts[-1] >= least),
+            key=lambda one: max(one[1].left),
         )
-    return said
+        helps = [
+            f"The cheapest that keeps {LINE:g} of the rules: {label(at)}, with "
+            f"{max(of.left):.2f} of the budget and {of.facts[-1]:.2f} of the task's facts."
+        ]
+    else:
+        helps = [f"Nothing that was tried keeps {LINE:g} of the rules; {label(best)} keeps most."]
+    return [
+        Answer(SURVIVE, survive, ("figure-compaction",)),
+        Answer(FIRST, first, ("first",)),
+        Answer(HELPS, helps, ("compaction",)),
+        Answer(LIMITS, words_list("compaction_limits")),
+    ]
+
+
+def _alone(found: Cells) -> list[tuple[Place, Survival]]:
+    """Cells without a guard, if there are some: what compactors do by themselves."""
+    ranked = _ranked(found)
+    return [cell for cell in ranked if cell[0].guard == "none"] or ranked
 
 
 def tables(found: Cells, records: Sequence[Record] = ()) -> list[Table]:
     """What is left of rules, by cell, by kind and by place, and what the verdicts rest on."""
     if not found:
         return []
-    made = [_cells(found), _parts("kinds", found), _parts("places", found), _verdicts(found)]
-    return [*made, *([_lines(records)] if records else [])]
+    made = [first(found), cells_table(found), _parts("kinds", found), _parts("places", found)]
+    return [*made, _verdicts(found), *([_lines(records)] if records else [])]
 
 
-def _cells(found: Cells) -> Table:
+def first(found: Cells) -> Table:
+    """A line a kind and a place, a column a round; of several compactors a column each, at last."""
+    alone, rows = _alone(found), list[dict[str, Cell]]()
+    (_, leading), several = alone[-1], len(alone) > 1
+    for which in ("by_group", "by_place"):
+        for part in getattr(leading, which):
+            every = {_short(at, found): getattr(of, which).get(part) for at, of in alone}
+            of = getattr(leading, which)[part]
+            columns = (
+                {name: _last(of) for name, of in every.items()}
+                if several
+                else {f"round {n}": _share(one) for n, one in enumerate(of, 1)}
+            )
+            rows.append(
+                {"rules": Cell(f"stated {_STATED[part]}" if part in _STATED else part), **columns}
+            )
+    table = Table.of("first", *words("first", several=several), rows)
+    return replace(table, shaded=frozenset(table.header[1:]))
+
+
+def _short(at: Place, found: Cells) -> str:
+    """A compactor in few letters, with what else differs among the cells."""
+    differing = [key for key in ("budget", "style", "tokens") if len({*_each(found, key)}) > 1]
+    name = Path(at.compactor.removeprefix("saved:")).name.rpartition(":")[2]
+    guard = "" if at.guard == "none" else _GUARDS.get(at.guard, at.guard)
+    return " ".join(
+        filter(None, [name, at.model, guard, *(str(getattr(at, k)) for k in differing)])
+    )
+
+
+def _each(found: Cells, key: str) -> list[object]:
+    return [getattr(at, key) for at in found]
+
+
+def _share(of: Interval) -> Cell:
+    return Cell(f"{of.mean:.2f}", of.mean)
+
+
+def _last(every: Sequence[Interval] | None) -> Cell:
+    return _share(every[-1]) if every else MISSING_CELL
+
+
+def cells_table(found: Cells) -> Table:
+    """A line a cell: what keeps most first, and of these what leaves least text."""
     rows = [
         {
             **_named(at),
+            f"after {len(of.kept)}": Cell(
+                of.kept[-1].text(".2f"), of.kept[-1].mean, (of.kept[-1].low, of.kept[-1].high)
+            ),
+            "facts": number_cell(of.facts[-1], 2),
+            "of budget": number_cell(max(of.left), 2),
             "after 1": number_cell(of.kept[0].mean, 2),
-            f"after {len(of.kept)}": _interval(of.kept[-1]),
             "floor": number_cell(of.floor[-1].mean if of.floor else None, 2),
             "misled": number_cell(of.misled[-1].mean, 2),
             "invented": number_cell(max(of.invented) if of.invented else None, 2),
             "reached": number_cell(of.reached[0] if of.reached else None, 2),
-            "facts": number_cell(of.facts[-1], 2),
-            "tokens/budget": number_cell(max(of.left), 2),
             "unpaired": number_cell(max(of.unpaired), 2),
-            "own words": number_cell(of.own[0], 0),
             "failed": number_cell(of.failed[-1], 2),
+            "own words": number_cell(of.own[0], 0),
             "ms": number_cell(1000 * max(of.seconds), 1),
             "histories": number_cell(of.histories, 0),
         }
         for at, of in _ranked(found)
     ]
-    return Table.of(
-        "compaction", "Rules left after compaction",
-        "Share of rules that hold and are left, word for word or in other words; best first. "
-        "Floor: the same where no rule was stated. Misled: withdrawn and quoted rules that stand "
-        "as if they held. Invented: histories without rules in which the compactor's own words "
-        "give one. Reached: rules that the summarizing model was given in the first round. "
-        "Facts: of the task, left at the end. Tokens/budget: what is left for each token asked "
-        "for, at most over rounds. Unpaired: histories with a tool call or result alone. Own "
-        "words: tokens that the compactor wrote itself. Failed: histories in which it failed. "
-        "Intervals: 95 %, histories are the unit.", rows,
-    )  # fmt: skip
+    return Table.of("compaction", *words("compaction"), without_usual(rows, _usual(rows)))
+
+
+def _usual(rows: Sequence[Mapping[str, Cell]]) -> dict[str, str]:
+    """What to leave out: what is 0 in all cells, and what all cells were asked for alike."""
+    alike = {column: rows[0][column].text for column in _ASKED if len(rows) > 1}
+    return {"guard": "", **_USUAL, **alike}
 
 
 def _ranked(found: Cells) -> list[tuple[Place, Survival]]:
-    return sorted(found.items(), key=lambda cell: (-cell[1].kept[-1].mean, -cell[1].facts[-1]))
+    """What keeps most first; of equals, what keeps most facts, and then what leaves least text."""
+
+    def key(cell: tuple[Place, Survival]) -> tuple[float, float, float]:
+        _, of = cell
+        return -round(of.kept[-1].mean, 2), -round(of.facts[-1], 2), max(of.left)
+
+    return sorted(found.items(), key=key)
 
 
 def _named(at: Place) -> dict[str, Cell]:
     return {
-        "compactor": Cell(label(at)), "budget": number_cell(at.budget, 2),
-        "histories of": Cell(at.style), "tokens": number_cell(at.tokens, 0),
+        "compactor": Cell(_compactor(at)), "guard": Cell(_GUARDS.get(at.guard, at.guard)),
+        "budget": number_cell(at.budget, 2), "histories of": Cell(at.style),
+        "tokens": number_cell(at.tokens, 0),
     }  # fmt: skip
 
 
@@ -112,13 +213,13 @@ def _parts(which: str, found: Cells) -> Table:
         parts = of.by_group if which == "kinds" else of.by_place
         values = {name: _first_last(every) for name, every in parts.items()}
         rows.append({**_named(at), **values})
-    title = "Which kinds go first" if which == "kinds" else "Which places go first"
-    return Table.of(which, title, "Share left after the first round and after the last.", rows)
+    table = Table.of(which, *words(which), without_usual(rows, _usual(rows)))
+    return replace(table, shaded=frozenset(table.header) - {*_ASKED})
 
 
 def _first_last(every: Sequence[Interval]) -> Cell:
     if len(every) == 1:
-        return number_cell(every[0].mean, 2)
+        return _share(every[0])
     return Cell(f"{every[0].mean:.2f} → {every[-1].mean:.2f}", every[-1].mean)
 
 
@@ -131,11 +232,7 @@ def _verdicts(found: Cells) -> Table:
         }
         for at, of in _ranked(found)
     ]
-    meaning = (
-        "Of rules that hold, after the first round and after the last. Weakened: the option "
-        "stands without the force of a rule. Stale: the version before a revision."
-    )
-    return Table.of("verdicts", "What is left of a rule", meaning, rows)
+    return Table.of("verdicts", *words("verdicts"), without_usual(rows, _usual(rows)))
 
 
 def _shares(every: Sequence[float] | None) -> Cell:
@@ -160,24 +257,14 @@ def _lines(records: Sequence[Record]) -> Table:
         if line
     ]  # fmt: skip
     texts = [{key: str(value) for key, value in row.items()} for row in rows[:_MOST_LINES]]
-    return Table.of("lines", "What verdicts rest on", f"The first {_MOST_LINES}.", texts)
-
-
-def _interval(of: Interval) -> Cell:
-    return Cell(of.text(".2f"), of.mean)
+    return Table.of("lines", *words("lines", most=_MOST_LINES), texts)
 
 
 def charts(found: Cells) -> list[Chart]:
     """Rules left over rounds, a panel a budget and kind of history."""
-    panels = [*_over_rounds(found)]
-    caption = "Share of rules left after each compaction; bars are 95 % intervals over histories."
-    if not panels:
-        return []
-    return [
-        Chart(
-            key="compaction", title="Rules left, round after round", caption=caption, panels=panels
-        )
-    ]
+    title, caption = words("compaction_rounds")
+    panels = [*_over_rounds(dict(_alone(found)))] if found else []
+    return [Chart(key="compaction", title=title, caption=caption, panels=panels)]
 
 
 def _over_rounds(found: Cells) -> Iterator[Panel]:

@@ -1,6 +1,7 @@
 """Rules in words: what each compression keeps. Records in, tables out; no torch."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from rulekeep.analysis.summary import Interval
@@ -8,7 +9,17 @@ from rulekeep.language.calibration import WRITTEN
 from rulekeep.language.cells import RIVALS_ALONE, Place, grouped, labels, model_of
 from rulekeep.language.figures import Followed, Unread, admitted, cell, left_out, without_rules
 from rulekeep.records import Record
-from rulekeep.reporting.tables import MISSING_CELL, Cell, Table, csv_lines, number_cell
+from rulekeep.reporting.page import FIRST, HELPS, LIMITS, SURVIVE, Answer
+from rulekeep.reporting.tables import (
+    MISSING_CELL,
+    Cell,
+    Table,
+    csv_lines,
+    number_cell,
+    without_usual,
+    words,
+    words_list,
+)
 from rulekeep.specs.language import NO_COMPRESSION
 
 WHOLE = NO_COMPRESSION
@@ -28,6 +39,8 @@ CSV_HEADER = (
 # What is not shown where all cells have it.
 USUAL = {"chat": "", "rules at": "start", "control": "none", "rules": "4", "seed": "1"}
 _LEAST_KEPT = 3
+# Of what the whole history keeps: what keeps as much has lost little.
+KEPT = 0.9
 UNCHOSEN = (
     "A written reply is not chosen among options: without rules it is right less often than chance."
 )
@@ -44,42 +57,113 @@ def cells(records: Sequence[Record]) -> Cells:
     return {place: (record, cell(record)) for place, record in grouped(records).items()}
 
 
-def sentences(found: Cells) -> list[str]:
-    """What the cell with most compressions keeps: of several the farthest, with mentions.
-
-    Models, families, replies or seeds that differ have each sentences of their own.
-    """
+def _leading(found: Cells) -> Place | None:
+    """The cell with most compressions: of several the farthest, with mentions."""
     kinds = [*MENTIONS]
     ruled = [at for at in found if at.control == "none" and at.mentions in kinds and found[at][1]]
-    apart = told_apart(ruled, APART[1:])
-    ruled.sort(
-        key=lambda one: (len(found[one][1]), one.distance, kinds.index(one.mentions)), reverse=True
-    )
-    best, said = dict[tuple[object, ...], Place](), []
-    for at in ruled:
-        best.setdefault(tuple(getattr(at, key) for key in APART), at)
-    for at in best.values():
-        kept = found[at][1]
-        if whole := kept.get(WHOLE):
-            place = f"after {at.distance:,} tokens of chat, {place_text(at, apart)}"
-            said.append(f"{at.model} follows {whole.retention.mean:.3f} of its rules {place}.")
-        means = {one: of.retention.mean for one, of in kept.items() if one != WHOLE}
-        if not means:
-            continue
-        ranked = sorted(means, key=lambda one: -means[one])
-        shown = [f"{means[one]:.3f} under {one}" for one in dict.fromkeys((ranked[0], ranked[-1]))]
-        said.append(f"Compressed, it follows {' and '.join(shown)}.")
-        if len(best) == 1:
-            least = kept[ranked[-1]].by_family
-            families = sorted(least, key=lambda one: least[one])[:_LEAST_KEPT]
-            named = ", ".join(f"{one} ({least[one]:.2f})" for one in families)
-            said.append(f"Under {ranked[-1]} it keeps these least: {named}.")
-    return said
+    return max(
+        ruled, default=None,
+        key=lambda at: (len(found[at][1]), at.distance, kinds.index(at.mentions)),
+    )  # fmt: skip
+
+
+def answers(found: Cells) -> list[Answer]:
+    """What a builder asks, each with its sentences and its table or figure."""
+    if (at := _leading(found)) is None:
+        return []
+    record, kept = found[at]
+    ranked = _by_retention(kept)
+    worst, last = ranked[-1]
+    whole = kept.get(WHOLE, ranked[0][1])
+    survive = [
+        f"{at.model} follows {whole.retention.mean:.3f} of its rules after {at.distance:,} tokens "
+        f"of chat, {place_text(at, told_apart([at]))}."
+    ]
+    compressed = [f"{of.retention.mean:.3f} under {name}" for name, of in ranked if name != WHOLE]
+    if compressed:
+        ends = " and ".join(dict.fromkeys([compressed[0], compressed[-1]]))
+        survive.append(f"Compressed, it follows {ends}.")
+    least = last.by_family
+    names = sorted(least, key=lambda family: least[family])[:_LEAST_KEPT]
+    named = ", ".join(f"{family} ({least[family]:.2f})" for family in names)
+    first = f"Under {worst} these are followed least: {named}."
+    why = [
+        f"{what} {of.mean:.2f}"
+        for what, of in (("given back when asked", last.said), ("left in the text", last.stored))
+        if of is not None
+    ]
+    lost = [
+        f"Under it {last.retention.mean:.2f} of all rules are obeyed, {' and '.join(why)}: what "
+        "is given back or left and not obeyed was not lost, the model disobeys it."
+    ]
+    enough = [
+        (record.tokens_left.get(name, 0), record.cache_bytes.get(name, 0), name)
+        for name, of in ranked
+        if name != WHOLE and of.retention.mean >= KEPT * whole.retention.mean
+    ]
+    smallest = min(enough)[-1] if enough else "none of these"
+    helps = f"The smallest that keeps {KEPT:g} of what the whole does: {smallest}."
+    return [
+        Answer(SURVIVE, survive, ("figure-language",)),
+        Answer(FIRST, [first, *(lost if why else [])], ("first-families",)),
+        Answer(HELPS, [helps], ("helps",)),
+        Answer(LIMITS, words_list("language_limits")),
+    ]
+
+
+def _by_retention(kept: Mapping[str, Followed]) -> list[tuple[str, Followed]]:
+    return sorted(kept.items(), key=lambda one: -one[1].retention.mean)
+
+
+def _answered(found: Cells) -> list[Table]:
+    """Of the leading cell: families by compression, or by distance, and compressions ranked."""
+    if (at := _leading(found)) is None:
+        return []
+    record, kept = found[at]
+    worst_first = sorted(kept, key=lambda name: (name != WHOLE, kept[name].retention.mean))
+    columns = {name: kept[name].by_family for name in worst_first}
+    if len(columns) == 1:
+        (name,) = columns
+        columns = {
+            f"{far.distance:,} tokens": of[name].by_family
+            for far, (_, of) in found.items()
+            if far._replace(distance=at.distance, asked="", chat="")
+            == at._replace(asked="", chat="")
+            and name in of
+        }
+    least = [*columns.values()][-1] if len(kept) == 1 else _by_retention(kept)[-1][1].by_family
+    rows = [
+        {
+            "family": Cell(family),
+            **{name: number_cell(of.get(family), 2) for name, of in columns.items()},
+        }
+        for family in sorted(least, key=lambda family: least[family])
+    ]
+    cell = f"{at.model} after {at.distance:,} tokens, {place_text(at, told_apart([at]))}"
+    table = Table.of("first-families", *words("families_first", cell=cell), rows)
+    ranked = [
+        {
+            "compression": Cell(name),
+            "obeyed": Cell(
+                of.retention.text(".2f"), of.retention.mean, (of.retention.low, of.retention.high)
+            ),
+            "said": _mean(of.said, 2),
+            "stored": _mean(of.stored, 2),
+            "tokens left": number_cell(record.tokens_left.get(name), 0),
+            "KiB": _scaled(record.cache_bytes.get(name), 1 / 1024, 0),
+            "floor": number_cell(None if _has_no_floor(at) else of.chance, 2),
+        }
+        for name, of in _by_retention(kept)
+    ]
+    return [
+        replace(table, shaded=frozenset(table.header[1:])),
+        Table.of("helps", *words("helps", cell=cell), ranked),
+    ]
 
 
 def tables(found: Cells) -> list[Table]:
     """Every cell and compression, and what each family keeps."""
-    made = [_cells(found), _families(found)] if found else []
+    made = [_cells(found), _families(found), *_answered(found)] if found else []
     certified = unread(found)
     return [*made, _certificate(certified)] if certified else made
 
@@ -155,29 +239,12 @@ def _cells(found: Cells) -> Table:
         for place, (record, kept) in found.items()
         for compression, of in kept.items()
     ]
-    floor = "Floor: what the same text gives without the rule, one in the number of options. "
-    if len(chosen(found)) < len(found):
-        floor += f"{UNCHOSEN} Its floor is --control no_rules. "
-    if any(at.mentions.endswith(RIVALS_ALONE) for at in found):
-        floor += "Where rivals alone were mentioned it is lower, and not known. "
-    meaning = (
-        "Retention: share of rules followed; where every option is mentioned, this is binding. "
-        f"{floor}Over families: the same with families as the unit, for sentences about rules in "
-        "general. Tokens: "
-        "of a whole conversation before any compression, its rules and mentions too. Tokens left: "
-        "what the model sees of it. KiB: of the cache, 16 bits a number where it is not rounded. "
-        "All rules: prompts whose every rule is "
-        "followed. Gain: how much likelier the right reply is than its rivals, each less what it "
-        "is in prompts that do not state it. Minus whole: against the uncompressed cache, paired "
-        "by prompt. Said: rules given back when asked for. Stored: options left in the text. "
-        "Intervals: 95 %, a bootstrap over prompts with the calibration drawn too."
-    )
-    for lost in sorted({left_out(record) for record, _ in found.values()}):
-        if lost.rules:
-            meaning += (
-                f" {lost.rules} of {lost.of} rules of a cell are left out: too few other prompts "
-                f"ask for {', '.join(lost.families)} without stating the same."
-            )
+    left = [
+        f"{lost.rules} of {lost.of} rules of a cell are left out: too few other prompts "
+        f"ask for {', '.join(lost.families)} without stating the same."
+        for lost in sorted({left_out(record) for record, _ in found.values()})
+        if lost.rules
+    ]
     # A terminal has no room for what is the same in every row, and usual. Not known of any are an
     # endpoint's cache, and the tokens left in older records.
     first, differing = next(iter(found)), _differing(found)
@@ -185,19 +252,8 @@ def _cells(found: Cells) -> Table:
     usual |= {key: str(getattr(first, key)) for key in APART[:3] if key not in differing}
     models = sorted({place.model for place in found})
     title = ", ".join(["Rules in words", *models])
-    return Table.of("language", title, meaning, without_usual(rows, usual))
-
-
-def without_usual(
-    rows: Sequence[Mapping[str, Cell]], usual: Mapping[str, str] = USUAL
-) -> list[dict[str, Cell]]:
-    """Rows without the columns that are the same in all of them, and usual."""
-    shown = [
-        column
-        for column in (rows[0] if rows else ())
-        if any(row[column].text != usual.get(column) for row in rows)
-    ]
-    return [{column: row[column] for column in shown} for row in rows]
+    told = words("language", title=title, left_out=left)
+    return Table.of("language", *told, without_usual(rows, usual))
 
 
 def csv_text(found: Cells) -> str:

@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     from rulekeep.reporting.tables import Table
 
 
+# What a reader of rules in words asks, in this order.
+SURVIVE, FIRST = "How many of my rules survive?", "Which die first?"
+HELPS, LIMITS = "What helps?", "What this does not show"
+QUESTIONS = (SURVIVE, FIRST, HELPS, LIMITS)
+
+
+class Answer(NamedTuple):
+    """A question, what is said of it, and the tables and figures that show it, by their ids."""
+
+    question: str
+    said: Sequence[str]
+    shown: tuple[str, ...] = ()
+
+
 class Figure(NamedTuple):
     """A chart, its SVGs, and the values that it shows."""
 
@@ -38,14 +52,20 @@ def render(
     tables: Sequence["Table"],
     notes: Sequence[str],
     command: str,
+    answers: Sequence[Answer] = (),
 ) -> str:
-    """The report as text: the first table and the first figure stand open, the rest is folded."""
+    """The report as text: answers stand open, the rest is folded.
+
+    Without answers the first table and the first figure stand open.
+    """
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _template("report.html").render(
         summary=summary,
         figures=[(one, [Markup(svg) for svg in one.picture.panels]) for one in figures],
         tables=tables,
+        answers=[(one, [of for of in answers if of.question == one]) for one in QUESTIONS],
+        answered={key for answer in answers for key in answer.shown},
         notes=notes,
         command=command,
         digest=digest,

@@ -35,6 +35,8 @@ class Cell(NamedTuple):
 
     text: str
     value: float | None = None
+    # The ends of its interval, from 0 to 1, which the page draws as a bar.
+    span: tuple[float, float] | None = None
 
 
 MISSING_CELL = Cell(MISSING)
@@ -52,6 +54,14 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     # Rows of the user's own mixer, which are marked.
     own: frozenset[int] = frozenset()
+    # Columns of shares whose cells are shaded.
+    shaded: frozenset[str] = frozenset()
+
+    @property
+    def hints(self) -> dict[str, str]:
+        """What its columns mean, where templates/words.txt says it."""
+        every = [line.partition(": ") for line in words_list(f"{self.key}_columns")]
+        return {name: meaning for name, _, meaning in every if name in self.header}
 
     @classmethod
     def of(cls, key: str, title: str, meaning: str, rows: Sequence[Mapping[str, Value]]) -> "Table":
@@ -89,6 +99,24 @@ def words(key: str, **values: object) -> tuple[str, str]:
     """The title of a table or a figure, and its meaning or caption, out of templates/words.txt."""
     title, _, meaning = str(getattr(_texts(), key)(**values)).strip().partition("\n")
     return title, " ".join(meaning.split())
+
+
+def words_list(key: str) -> list[str]:
+    """The lines of a list of templates/words.txt; none where it has no such list."""
+    macro = getattr(_texts(), key, None)
+    return str(macro()).strip().splitlines() if macro else []
+
+
+def without_usual(
+    rows: Sequence[Mapping[str, Cell]], usual: Mapping[str, str]
+) -> list[dict[str, Cell]]:
+    """Rows without the columns that are the same in all of them, and usual."""
+    shown = [
+        column
+        for column in (rows[0] if rows else ())
+        if any(row[column].text != usual.get(column) for row in rows)
+    ]
+    return [{column: row[column] for column in shown} for row in rows]
 
 
 @cache
@@ -174,7 +202,8 @@ def _to_four_digits(value: float | None) -> Cell | None:
 
 def markdown(table: Table) -> str:
     """A table with its title and meaning; rows with fewer than 5 seeds say "few" themselves."""
-    head = f"## {escaped(table.title)}\n\n{escaped(table.meaning)}\n\n"
+    meaning = " ".join([table.meaning, *(f"{name}: {of}" for name, of in table.hints.items())])
+    head = f"## {escaped(table.title)}\n\n{escaped(meaning)}\n\n"
     lines = [
         " | ".join(escaped(title) for title in table.header),
         "|".join("--:" if right else "---" for right in table.numbers()),

@@ -87,8 +87,8 @@ def write_report(
     certified, readings, left_out = certificate_tables(table, certificates, runs)
     if records:
         shown += [certified, main_tables.failures(table), main_tables.environments(table)]
-    in_words = language.cells(of_words)
-    summary += language.sentences(in_words)
+    in_words, compacted = language.cells(of_words), cells(of_compaction)
+    answers = [*language.answers(in_words), *compaction.answers(compacted)]
     files = {"language.csv": language.csv_text(in_words)} if in_words else {}
     if records or not apart:
         files["tables.csv"] = main_tables.csv_text(groups)
@@ -102,8 +102,6 @@ def write_report(
         shown += speed_report.tables(speed)
     made += language_charts.charts(in_words)
     shown += language.tables(in_words)
-    compacted = cells(of_compaction)
-    summary += compaction.sentences(compacted)
     made += compaction.charts(compacted)
     shown += compaction.tables(compacted, of_compaction)
     if records:
@@ -116,8 +114,10 @@ def write_report(
     said = [one_line(note) for note in every_note]
     command = one_line(command, 4000)
     files["report.html"] = page.render(
-        summary=summary, figures=figures, tables=shown, notes=said, command=command
-    )
+        summary=summary, figures=figures, tables=shown, notes=said, command=command,
+        answers=answers,
+    )  # fmt: skip
+    summary += [line for answer in answers for line in answer.said]
     files["report.md"] = _markdown(summary, figures, shown, said, command)
     images = {
         f"{FIGURES}/{name}": image for one in figures for name, image in one.picture.files.items()
