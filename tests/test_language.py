@@ -8,7 +8,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -576,9 +576,9 @@ def test_the_fewer_prompts_the_more_families_are_asked_for_without_being_stated(
 def test_an_interval_at_an_end_is_the_exact_one() -> None:
     from scipy.stats import beta
 
-    def interval(shares: list[float], least: float = 0.0) -> Interval:
+    def interval(shares: list[float], least: float = 0.0) -> tuple[float, ...]:
         drawn = intervals.resampled(len(shares))
-        return intervals.interval(np.tile(shares, (len(drawn), 1)), drawn, least)
+        return astuple(intervals.interval(np.tile(shares, (len(drawn), 1)), drawn, least))
 
     for n in (2, 100):
         low = float(beta.ppf(0.025, n, 1))
@@ -620,7 +620,7 @@ LIKELY = np.array([-2.0, -9.0, -30.0])
 
 def test_an_oracle_follows_every_rule_whatever_an_option_scores_by_itself() -> None:
     found = figures.cell(record(choices(lambda option, _: LIKELY + 0.5 * (np.arange(3) == option))))
-    assert found["none"].retention == (1.0, pytest.approx(0.025 ** (1 / 40)), 1.0)
+    assert found["none"].retention == Interval(1.0, pytest.approx(0.025 ** (1 / 40)), 1.0)
     assert found["none"].all_rules.mean == 1.0
     assert found["none"].gain.mean == pytest.approx(0.5)
     assert found["none"].chance == pytest.approx(1 / 3)
@@ -628,8 +628,7 @@ def test_an_oracle_follows_every_rule_whatever_an_option_scores_by_itself() -> N
 
 def test_a_reader_of_nothing_scores_chance() -> None:
     found = figures.cell(record(choices(lambda _, draw: LIKELY + draw.normal(size=3), 300)))
-    low, high = found["none"].retention[1:]
-    assert low < 1 / 3 < high
+    assert found["none"].retention.low < 1 / 3 < found["none"].retention.high
 
 
 def test_a_difference_that_is_the_same_in_all_prompts_has_an_interval() -> None:
@@ -681,7 +680,7 @@ def test_written_replies_are_held_against_no_chance() -> None:
         )  # fmt: skip
 
     found = shown.cells([cell("none"), cell("no_rules")])
-    table, _, *_, without = shown.tables(found)
+    table, *_, without = shown.tables(found)
     for text in (table.meaning, without.meaning):
         assert "A written reply is not chosen among options" in text
         assert "floor" in text

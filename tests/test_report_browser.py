@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from report_records import HOSTILE, record, study, typed
+from test_report_words import LAST, RESTATED, rows
 
+from rulekeep.records import Record
 from rulekeep.reporting.write import write_report
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -167,4 +169,50 @@ def test_print_fits_the_paper_and_has_the_rows_of_its_tables(
     # Every page of a table names its columns.
     assert len(rows) > 1
     assert all("tested at" in text for text in rows)
+    page.close()
+
+
+def compacted(number: int, guard: str, left: dict[str, tuple[str, str]], facts: int) -> Record:
+    """A record of two histories that keep_last has shortened twice."""
+    rules, rounds = rows(left, facts)
+    return Record.read(
+        {
+            "id": str(number) * 16, "kind": "compaction", "asked": {}, "versions": {},
+            "status": "done", "costs": {},
+            "spec": {
+                "task": "compaction", "mixer": "keep_last", "context": 1000, "seed": 1,
+                "compactor": "keep_last", "budget": 0.25, "guard": guard, "style": "agent",
+            },
+            "rules": [one._asdict() for one in rules],
+            "rounds": [one._asdict() for one in rounds],
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_of_compaction_answers_four_questions(
+    browser: Any, tmp_path: Path, width: int
+) -> None:
+    records = [compacted(1, "none", LAST, 5), compacted(2, "restate", RESTATED, 10)]
+    write_report(records, tmp_path, "rulekeep report runs")
+    page, seen = opened(browser, tmp_path / "report.html", width)
+    assert seen["console"] == seen["errors"] == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.locator(".answer h2").all_inner_texts() == [
+        "How many of my rules survive?", "Which die first?", "What helps?",
+        "What this does not show",
+    ]  # fmt: skip
+    assert page.locator(".answer .drawn svg:visible").count() == 1
+    kept, lost = (
+        page.locator("#table-first td.heat").nth(at)
+        .evaluate("(cell) => getComputedStyle(cell).backgroundColor")
+        for at in (0, 3)
+    )  # fmt: skip
+    assert kept != lost
+    assert page.locator("#table-compaction td.bar").count() == 2
+    facts = page.locator("#table-compaction th", has_text="facts")
+    assert "facts" in str(facts.get_attribute("title"))
+    # What stands in an answer is not shown again below.
+    names = page.locator("table").evaluate_all("(all) => all.map((one) => one.id)")
+    assert len({*names}) == len(names)
     page.close()

@@ -239,7 +239,10 @@ def _cells(found: Cells) -> Table:
         for place, (record, kept) in found.items()
         for compression, of in kept.items()
     ]
-    left = [
+    limits = list[str]()
+    if len(chosen(found)) < len(found):
+        limits.append(f"{UNCHOSEN} Its floor is --control no_rules.")
+    limits += [
         f"{lost.rules} of {lost.of} rules of a cell are left out: too few other prompts "
         f"ask for {', '.join(lost.families)} without stating the same."
         for lost in sorted({left_out(record) for record, _ in found.values()})
@@ -252,7 +255,7 @@ def _cells(found: Cells) -> Table:
     usual |= {key: str(getattr(first, key)) for key in APART[:3] if key not in differing}
     models = sorted({place.model for place in found})
     title = ", ".join(["Rules in words", *models])
-    told = words("language", title=title, left_out=left)
+    told = words("language", title=title, limits=limits)
     return Table.of("language", *told, without_usual(rows, usual))
 
 
