@@ -110,8 +110,8 @@ def tables(found: Cells, records: Sequence[Record] = ()) -> list[Table]:
     """What is left of rules, by cell, by kind and by place, and what the verdicts rest on."""
     if not found:
         return []
-    made = [first(found), cells_table(found), _parts("kinds", found), _parts("places", found)]
-    return [*made, _verdicts(found), *([_lines(records)] if records else [])]
+    made = [first(found), cells_table(found), _verdicts(found)]
+    return [*made, *([_lines(records)] if records else [])]
 
 
 def first(found: Cells) -> Table:
@@ -120,7 +120,7 @@ def first(found: Cells) -> Table:
     (_, leading), several = alone[-1], len(alone) > 1
     for which in ("by_group", "by_place"):
         for part in getattr(leading, which):
-            every = {_short(at, found): getattr(of, which).get(part) for at, of in alone}
+            every = {_short(at, dict(alone)): getattr(of, which).get(part) for at, of in alone}
             of = getattr(leading, which)[part]
             columns = (
                 {name: _last(of) for name, of in every.items()}
@@ -136,16 +136,13 @@ def first(found: Cells) -> Table:
 
 def _short(at: Place, found: Cells) -> str:
     """A compactor in few letters, with what else differs among the cells."""
-    differing = [key for key in ("budget", "style", "tokens") if len({*_each(found, key)}) > 1]
     name = Path(at.compactor.removeprefix("saved:")).name.rpartition(":")[2]
-    guard = "" if at.guard == "none" else _GUARDS.get(at.guard, at.guard)
-    return " ".join(
-        filter(None, [name, at.model, guard, *(str(getattr(at, k)) for k in differing)])
-    )
-
-
-def _each(found: Cells, key: str) -> list[object]:
-    return [getattr(at, key) for at in found]
+    differing = [
+        str(getattr(at, key))
+        for key in ("guard", "budget", "style", "tokens")
+        if len({getattr(other, key) for other in found}) > 1
+    ]
+    return " ".join(filter(None, [name, at.model, *differing]))
 
 
 def _share(of: Interval) -> Cell:
@@ -204,17 +201,6 @@ def _named(at: Place) -> dict[str, Cell]:
         "budget": number_cell(at.budget, 2), "histories of": Cell(at.style),
         "tokens": number_cell(at.tokens, 0),
     }  # fmt: skip
-
-
-def _parts(which: str, found: Cells) -> Table:
-    """A line a cell, a column a kind of rule or a place: after the first round and the last."""
-    rows = []
-    for at, of in _ranked(found):
-        parts = of.by_group if which == "kinds" else of.by_place
-        values = {name: _first_last(every) for name, every in parts.items()}
-        rows.append({**_named(at), **values})
-    table = Table.of(which, *words(which), without_usual(rows, _usual(rows)))
-    return replace(table, shaded=frozenset(table.header) - {*_ASKED})
 
 
 def _first_last(every: Sequence[Interval]) -> Cell:

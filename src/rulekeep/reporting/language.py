@@ -46,6 +46,8 @@ UNCHOSEN = (
 )
 # What tells cells apart beside where their rules stand: shown where it differs.
 APART = ("model", "families", "replies", "seed")
+# What a ranking shows whatever it says.
+_RANKED = ("compression", "retention")
 # What a guess gets right is known of these alone.
 _OF_A_RULE = ("retention", "retention_over_families", "said")
 
@@ -119,7 +121,7 @@ def _answered(found: Cells) -> list[Table]:
     """Of the leading cell: families by compression, or by distance, and compressions ranked."""
     if (at := _leading(found)) is None:
         return []
-    record, kept = found[at]
+    _, kept = found[at]
     worst_first = sorted(kept, key=lambda name: (name != WHOLE, kept[name].retention.mean))
     columns = {name: kept[name].by_family for name in worst_first}
     if len(columns) == 1:
@@ -141,23 +143,11 @@ def _answered(found: Cells) -> list[Table]:
     ]
     cell = f"{at.model} after {at.distance:,} tokens, {place_text(at, told_apart([at]))}"
     table = Table.of("first-families", *words("families_first", cell=cell), rows)
-    ranked = [
-        {
-            "compression": Cell(name),
-            "obeyed": Cell(
-                of.retention.text(".2f"), of.retention.mean, (of.retention.low, of.retention.high)
-            ),
-            "said": _mean(of.said, 2),
-            "stored": _mean(of.stored, 2),
-            "tokens left": number_cell(record.tokens_left.get(name), 0),
-            "KiB": _scaled(record.cache_bytes.get(name), 1 / 1024, 0),
-            "floor": number_cell(None if _has_no_floor(at) else of.chance, 2),
-        }
-        for name, of in _by_retention(kept)
-    ]
+    ranked = sorted(_rows({at: found[at]}), key=lambda row: -(row["retention"].value or 0.0))
+    alike = {column: text for column, (text, *_) in ranked[0].items() if column not in _RANKED}
     return [
         replace(table, shaded=frozenset(table.header[1:])),
-        Table.of("helps", *words("helps", cell=cell), ranked),
+        Table.of("helps", *words("helps", cell=cell), without_usual(ranked, alike)),
     ]
 
 
@@ -209,8 +199,9 @@ def notes_of(records: Sequence[Record]) -> Iterator[str]:
     yield from dict.fromkeys(note for record in records for note in record.notes)
 
 
-def _cells(found: Cells) -> Table:
-    rows = [
+def _rows(found: Cells) -> list[dict[str, Cell]]:
+    """A row a cell and compression."""
+    return [
         {
             "model": Cell(place.model),
             "distance": Cell(f"{place.distance:,}", place.distance),
@@ -225,20 +216,23 @@ def _cells(found: Cells) -> Table:
             "compression": Cell(compression),
             "tokens left": number_cell(record.tokens_left.get(compression), 0),
             "KiB": _scaled(record.cache_bytes.get(compression), 1 / 1024, 0),
-            "retention": _interval(of.retention),
+            "retention": _interval(of.retention, drawn=True),
+            "said": _mean(of.said),
+            "stored": _mean(of.stored),
             "floor": number_cell(None if _has_no_floor(place) else of.chance),
             "over families": _interval(of.over_families),
             "all rules": _mean(of.all_rules),
             "gain, nats": _mean(of.gain, 2),
             "minus whole": _interval(of.difference),
-            "said": _mean(of.said),
-            "stored": _mean(of.stored),
             "prompts": number_cell(of.prompts, 0),
             "seed": number_cell(place.seed, 0),
         }
         for place, (record, kept) in found.items()
         for compression, of in kept.items()
     ]
+
+
+def _cells(found: Cells) -> Table:
     limits = list[str]()
     if len(chosen(found)) < len(found):
         limits.append(f"{UNCHOSEN} Its floor is --control no_rules.")
@@ -256,7 +250,7 @@ def _cells(found: Cells) -> Table:
     models = sorted({place.model for place in found})
     title = ", ".join(["Rules in words", *models])
     told = words("language", title=title, limits=limits)
-    return Table.of("language", *told, without_usual(rows, usual))
+    return Table.of("language", *told, without_usual(_rows(found), usual))
 
 
 def csv_text(found: Cells) -> str:
@@ -374,8 +368,10 @@ def place_text(place: Place, apart: Mapping[Place, str]) -> str:
     return ", ".join(filter(None, (mentions, place.chat, placement, control, apart[place])))
 
 
-def _interval(of: Interval | None) -> Cell:
-    return MISSING_CELL if of is None else Cell(of.text(), of.mean)
+def _interval(of: Interval | None, *, drawn: bool = False) -> Cell:
+    if of is None:
+        return MISSING_CELL
+    return Cell(of.text(), of.mean, (of.low, of.high) if drawn else None)
 
 
 def _mean(of: Interval | None, digits: int = 3) -> Cell:
