@@ -53,7 +53,7 @@ def test_figures_of_two_histories_stand_in_the_tables(found: dict[Place, Surviva
     # What says nothing is left out, and so is what was asked for alike.
     assert not {"misled", "failed", "unpaired", "budget", "tokens"} & {*ranked.header}
     first = tables["first"]
-    assert first.header == ("rules", "round 1", "round 2")
+    assert first.header == ("rule", "round 1", "round 2")
     assert [[cell.text for cell in row] for row in first.rows] == [
         ["fact", "1.00", "1.00"], ["limit", "1.00", "0.00"],
         ["stated at the start", "1.00", "0.00"], ["stated in the system prompt", "1.00", "1.00"],

@@ -128,7 +128,7 @@ def first(found: Cells) -> Table:
                 else {f"round {n}": _share(one) for n, one in enumerate(of, 1)}
             )
             rows.append(
-                {"rules": Cell(f"stated {_STATED[part]}" if part in _STATED else part), **columns}
+                {"rule": Cell(f"stated {_STATED[part]}" if part in _STATED else part), **columns}
             )
     table = Table.of("first", *words("first", several=several), rows)
     return replace(table, shaded=frozenset(table.header[1:]))
