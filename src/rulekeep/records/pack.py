@@ -147,7 +147,8 @@ def _named(value: Any, counts: Counter[str], names: dict[str, str], shared: dict
 
 def _whole(value: Any, shared: dict[str, Any]) -> Any:
     if isinstance(value, list):
-        return [_whole(one, shared) for one in value]
+        # Most are long lists of numbers.
+        return [_whole(one, shared) if isinstance(one, list | dict) else one for one in value]
     if not isinstance(value, dict):
         return value
     if value.keys() == {_NAME}:

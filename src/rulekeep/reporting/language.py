@@ -60,12 +60,14 @@ def cells(records: Sequence[Record]) -> Cells:
 
 
 def _leading(found: Cells) -> Place | None:
-    """The cell with most compressions: of several the farthest, with mentions."""
+    """The cell with most compressions, its floor known: of several the farthest, with mentions."""
     kinds = [*MENTIONS]
     ruled = [at for at in found if at.control == "none" and at.mentions in kinds and found[at][1]]
     return max(
         ruled, default=None,
-        key=lambda at: (len(found[at][1]), at.distance, kinds.index(at.mentions)),
+        key=lambda at: (
+            not _has_no_floor(at), len(found[at][1]), at.distance, kinds.index(at.mentions),
+        ),
     )  # fmt: skip
 
 
