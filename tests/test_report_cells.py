@@ -107,7 +107,7 @@ def test_intrusions_have_their_rate_and_their_chance() -> None:
     for made, rate, chance in zip(records, (0.2, 0.4), (0.1, 0.2), strict=True):
         made["evaluations"][-1] |= {"intrusion_rate": rate, "intrusion_chance": chance}
     (cell,) = (row["intrusions"] for row in by_column(tables.scores(groups_of(records))))
-    assert cell == ("0.300 (chance 0.150)", pytest.approx(0.3))
+    assert cell[:2] == ("0.300 (chance 0.150)", pytest.approx(0.3))
 
 
 def test_costs_are_in_their_units_at_the_longest_length_tested() -> None:
