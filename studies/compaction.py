@@ -12,13 +12,14 @@ guard, over the same histories. Fills docs/compaction-findings.md.
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
 
 from rulekeep.analysis.rows import Rows
+from rulekeep.analysis.summary import Interval
 from rulekeep.compaction.compactors import SHOWN
-from rulekeep.compaction.figures import Place, Survival, cells
+from rulekeep.compaction.figures import Place, Read, Survival, cells, readings
 from rulekeep.compaction.history import HOLDING
 from rulekeep.language.families import read_families
 from rulekeep.printable import markdown_table
@@ -185,32 +186,160 @@ def by_summary(rows: Rows) -> str:
     return markdown_table(head, sorted(body, key=lambda row: (-float(row[3]), row[0])))
 
 
+def read_cells(rows: Rows) -> dict[tuple[str, str, str], Read]:
+    """What the small model made of each round, by compactor, control and round."""
+    return {
+        (str(record.spec.rest["compactor"]), str(record.spec.rest["control"]), one.called): one
+        for record in rows.records
+        if record.choices
+        for one in readings(record)
+    }
+
+
+def by_reading(rows: Rows) -> str:
+    """Stored, said and obeyed by a small model."""
+    body = [
+        [
+            SHOWN[compactor] + (", no rule stated" if control != "none" else ""),
+            "–" if called == "none" else called.removeprefix("round "), f"{one.stored:.2f}",
+            one.obeyed.text(".2f"), one.tempted.text(".2f") if one.tempted else "–",
+            one.said.text(".2f") if one.said else "–",
+            one.bound.text(".2f") if one.bound else "–",
+            "–" if one.effective is None else f"{one.effective:.2f}",
+        ]
+        for (compactor, control, called), one in sorted(
+            read_cells(rows).items(), key=lambda of: (-of[1].stored, of[0])
+        )
+    ]  # fmt: skip
+    head = [
+        "compactor", "after", "stored", "obeyed", "tempted", "said", "rule restated", "effective",
+    ]  # fmt: skip
+    return markdown_table(head, body)
+
+
+def obeyed(
+    compactor: str, called: str = "none", control: str = "none"
+) -> Callable[[Rows], Interval]:
+    """The share of rules that the small model obeys."""
+    return lambda rows: read_cells(rows)[compactor, control, called].obeyed
+
+
+def off_the_line(rows: Rows) -> float:
+    """How far obeyed is from floor + stored x (bound - floor), at most."""
+    return max(
+        abs(one.obeyed.mean - one.floor - one.stored * (one.bound.mean - one.floor))
+        for one in read_cells(rows).values()
+        if one.bound
+    )
+
+
 def others(rows: Rows) -> list[Survival]:
     """Compactors that people install, at a quarter and alone; of those with a model both ends."""
     return [of for at, of in plain(rows) if "/" in at.compactor]
 
 
+def of(rows: Rows, compactor: str, model: str = "", guard: str = "none") -> Survival:
+    """One compactor at a quarter; one of others by its file and function."""
+    compactor = f"studies/compactors/{compactor}" if ":" in compactor else compactor
+    cells_of = {at[:2]: cell for at, cell in plain(rows, guard=guard)}
+    return cells_of[compactor, model]
+
+
+def at_place(place: str, after: int, *compactors: str) -> Callable[[Rows], float]:
+    """The most that any of these keeps of the rules of a place after so many rounds."""
+    return lambda rows: max(of(rows, one).by_place[place][after - 1].mean for one in compactors)
+
+
+def packages(rows: Rows) -> float:
+    """How many packages the adapters are of."""
+    del rows
+    required = tomllib.loads((ADAPTERS / "requirements.toml").read_text(encoding="utf-8"))
+    return sum(len(names) for name, names in required.items() if name != "day")
+
+
+def mended_elsewhere(rows: Rows) -> float:
+    """In how many compactors a pinned system prompt changes another place by over a twentieth."""
+    pinned = {at[:2]: cell for at, cell in plain(rows, guard="system")}
+    pairs = {at: (cell, pinned[at[:2]]) for at, cell in plain(rows) if at[:2] in pinned}
+    changed = {
+        at.compactor
+        for at, (before, after) in pairs.items()
+        for place in HOLDING
+        if place != "system"
+        and abs(after.by_place[place][-1].mean - before.by_place[place][-1].mean) > 0.051
+    }
+    return len(changed)
+
+
+OLDEST_FIRST = (
+    "keep_last", "plain.py:recent", "plain.py:kit_truncation", "plain.py:cutctx_drop_oldest",
+    "langchain.py:trim", "agent_framework.py:truncation",
+)  # fmt: skip
+FIRST_KEPT = "agent_framework.py:truncation_first_user"
+CLEARED = "langchain.py:clear_tool_uses"
+SUMMARY, UNTRIMMED = "langchain.py:summarization", "langchain.py:summarization_untrimmed"
 CLAIMS: dict[str, Claim] = {
+    "packages": Claim(packages, 0),
     "compactors": Claim(lambda rows: len({at.compactor for at, _ in plain(rows)} - {*BOUNDS}), 0),
-    "mean_first": Claim(lambda rows: fmean(of.kept[0].mean for of in others(rows)), 2),
-    "mean_last": Claim(lambda rows: fmean(of.kept[-1].mean for of in others(rows)), 2),
-    "floor": Claim(
-        lambda rows: max(of.floor[-1].mean for _, of in plain(rows) if of.floor), 2, maximum=0.0
+    "mean_first": Claim(lambda rows: fmean(one.kept[0].mean for one in others(rows)), 2),
+    "mean_last": Claim(lambda rows: fmean(one.kept[-1].mean for one in others(rows)), 2),
+    "deaf_most": Claim(
+        lambda rows: max(
+            cell.kept[-1].mean for at, cell in plain(rows) if at.model == "deaf"
+        ), 2, maximum=0.3,
     ),
-}
+    "floor": Claim(
+        lambda rows: max(cell.floor[-1].mean for _, cell in plain(rows) if cell.floor), 2, maximum=0
+    ),
+    "oldest_middle": Claim(at_place("middle", 1, *OLDEST_FIRST), 2, maximum=0.05),
+    "oldest_late": Claim(at_place("late", 3, *OLDEST_FIRST), 2, maximum=0.1),
+    "kept_first": Claim(at_place("first", 5, FIRST_KEPT), 2, minimum=0.95),
+    "kept_middle": Claim(at_place("middle", 1, FIRST_KEPT), 2, maximum=0.05),
+    "cleared": Claim(lambda rows: of(rows, CLEARED).kept[-1].mean, 2),
+    "cleared_file": Claim(at_place("file", 1, CLEARED), 2, maximum=0.05),
+    "cleared_size": Claim(lambda rows: max(of(rows, CLEARED).left), 1, minimum=1),
+    "reached": Claim(lambda rows: (of(rows, SUMMARY, "copying").reached or [1])[0], 2),
+    "reached_untrimmed": Claim(lambda rows: (of(rows, UNTRIMMED, "copying").reached or [0])[0], 2),
+    "summary_first": Claim(lambda rows: of(rows, SUMMARY, "copying").kept[0].mean, 2),
+    "summary_last": Claim(lambda rows: of(rows, SUMMARY, "copying").kept[-1].mean, 2, maximum=0.2),
+    "untrimmed_last": Claim(lambda rows: of(rows, UNTRIMMED, "copying").kept[-1].mean, 2, 0.95),
+    "restated": Claim(
+        lambda rows: min(
+            cell.kept[-1].mean for at, cell in plain(rows, guard="restate") if "/" not in at[0]
+        ), 2, minimum=1,
+    ),
+    "pinned": Claim(lambda rows: of(rows, "keep_last", guard="system").kept[-1].mean, 2),
+    "pinned_more": Claim(mended_elsewhere, 0, maximum=5),
+    "ends": Claim(lambda rows: of(rows, "keep_ends").kept[-1].mean, 2),
+    "unpaired": Claim(
+        lambda rows: len(
+            {at[0] for at, cell in plain(rows) if "/" in at[0] and max(cell.unpaired) > 0}
+        ), 0,
+    ),
+    "obeyed_whole": Claim(lambda rows: obeyed("everything")(rows).mean, 2),
+    "obeyed_floor": Claim(lambda rows: obeyed("everything", control="no_rules")(rows).mean, 2),
+    "obeyed_ends": Claim(lambda rows: obeyed("keep_ends", "round 1")(rows).mean, 2),
+    "obeyed_last": Claim(lambda rows: obeyed("keep_last", "round 3")(rows).mean, 2),
+    "bound": Claim(
+        lambda rows: min(one.bound.mean for one in read_cells(rows).values() if one.bound), 2, 0.9
+    ),
+    "off": Claim(off_the_line, 2, maximum=0.1),
+    "misled": Claim(lambda rows: max(cell.misled[-1].mean for cell in others(rows)), 2),
+}  # fmt: skip
 
 STUDY = Study(
     question="Which compactors keep the rules of an agent's history?",
     variants={},
     settings=[],
     context=8000,
-    reads=["compaction"],
+    reads=["compaction", "compaction-read"],
     tables={
         "compactors": by_compactor,
         "places": by_place,
         "guards": by_guard,
         "budgets": by_budget,
         "summaries": by_summary,
+        "read": by_reading,
     },
     claims=CLAIMS,
 )

@@ -65,7 +65,7 @@ def print_compaction(records: "Sequence[Record]") -> None:
     from rulekeep.reporting import compaction
 
     found = cells(records)
-    print_answers(compaction.answers(found), compaction.tables(found))
+    print_answers(compaction.answers(found, records), compaction.tables(found, records))
 
 
 def print_answers(answers: "Sequence[Answer]", tables: "Sequence[Table]") -> None:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from rulekeep.analysis.charts import Chart, Panel, Point, Series, styles
 from rulekeep.analysis.summary import Interval
 from rulekeep.compaction.compactors import SHOWN
-from rulekeep.compaction.figures import Place, Survival
+from rulekeep.compaction.figures import Place, Survival, place_of, readings
 from rulekeep.compaction.verdicts import SHOWN as VERDICTS
 from rulekeep.records import Record
 from rulekeep.reporting.page import FIRST, HELPS, LIMITS, SURVIVE, Answer
@@ -24,11 +24,13 @@ from rulekeep.reporting.tables import (
     words,
     words_list,
 )
+from rulekeep.specs.language import NO_COMPRESSION
 
 Cells: TypeAlias = Mapping[Place, Survival]
 # What keeps less has lost rules.
 LINE = 0.9
 _MOST_LINES = 40
+_NOT_ASKED = "Whether a model obeys what is left was not asked."
 _GUARDS = {
     "none": "", "system": "system pinned", "reread": "file read again", "ends": "ends kept",
     "restate": "rules restated", "rules": "rules pinned",
@@ -54,15 +56,16 @@ def _compactor(at: Place) -> str:
     return f"{shown}, {at.model} model" if at.model else shown
 
 
-def answers(found: Cells) -> list[Answer]:
+def answers(found: Cells, records: Sequence[Record] = ()) -> list[Answer]:
     """What a builder asks, each with its sentences and its table or figure."""
     if not found:
         return []
+    asked = any(record.choices for record in records)
     (best, kept), *_ = ranked = _ranked(found)
     alone = _alone(found)
     (worst, lost) = alone[-1]
     rounds = f"{len(kept.kept)} compactions" if len(kept.kept) > 1 else "one compaction"
-    asked = f"{worst.budget:.0%} of {worst.tokens:,} tokens"
+    size = f"{worst.budget:.0%} of {worst.tokens:,} tokens"
     survive = [
         f"After {rounds} to {at.budget:.0%} of {at.tokens:,} tokens, {label(at)} keeps "
         f"{of.kept[-1].text('.2f')} of the rules."
@@ -73,10 +76,11 @@ def answers(found: Cells) -> list[Answer]:
         for parts in (lost.by_group, lost.by_place)
     )
     first = [
-        f"Under {label(worst)} to {asked}, rules of the kind {kind} "
+        f"Under {label(worst)} to {size}, rules of the kind {kind} "
         f"({_first_last(lost.by_group[kind]).text}) and rules stated {_STATED.get(place, place)} "
         f"({_first_last(lost.by_place[place]).text}) go first.",
-        "This is what the text has lost. Whether a model obeys what is left was not asked.",
+        "This is what the text has lost. "
+        + ("What a model does with the rest, the table shows." if asked else _NOT_ASKED),
     ]
     enough = [(at, of) for at, of in ranked if of.kept[-1].mean >= LINE]
     if enough:
@@ -94,7 +98,7 @@ def answers(found: Cells) -> list[Answer]:
         helps = [f"Nothing that was tried keeps {LINE:g} of the rules; {label(best)} keeps most."]
     return [
         Answer(SURVIVE, survive, ("figure-compaction",)),
-        Answer(FIRST, first, ("first",)),
+        Answer(FIRST, first, ("first", "read") if asked else ("first",)),
         Answer(HELPS, helps, ("compaction",)),
         Answer(LIMITS, words_list("compaction_limits")),
     ]
@@ -111,6 +115,7 @@ def tables(found: Cells, records: Sequence[Record] = ()) -> list[Table]:
     if not found:
         return []
     made = [first(found), cells_table(found), _verdicts(found)]
+    made += [read(records)] if any(record.choices for record in records) else []
     return [*made, *([_lines(records)] if records else [])]
 
 
@@ -132,6 +137,30 @@ def first(found: Cells) -> Table:
             )
     table = Table.of("first", *words("first", several=several), rows)
     return replace(table, shaded=frozenset(table.header[1:]))
+
+
+def read(records: Sequence[Record]) -> Table:
+    """A line a round that a model was asked about: stored, said and obeyed."""
+    rows = [
+        {
+            **_named(place_of(record)), "control": Cell(place_of(record).control),
+            "after": Cell("no compaction" if one.called == NO_COMPRESSION else one.called),
+            "stored": number_cell(one.stored, 2), "obeyed": _interval(one.obeyed),
+            "tempted": _interval(one.tempted), "said": _interval(one.said),
+            "bound": _interval(one.bound), "floor": number_cell(one.floor, 2),
+            "effective": number_cell(one.effective, 2),
+        }
+        for record in sorted(records, key=lambda record: place_of(record))
+        if record.choices
+        for one in readings(record)
+    ]  # fmt: skip
+    return Table.of(
+        "read", *words("read"), without_usual(rows, {**_usual(rows), "control": "none"})
+    )
+
+
+def _interval(of: Interval | None) -> Cell:
+    return MISSING_CELL if of is None else Cell(of.text(".2f"), of.mean)
 
 
 def _short(at: Place, found: Cells) -> str:

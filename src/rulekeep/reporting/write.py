@@ -88,7 +88,7 @@ def write_report(
     if records:
         shown += [certified, main_tables.failures(table), main_tables.environments(table)]
     in_words, compacted = language.cells(of_words), cells(of_compaction)
-    answers = [*language.answers(in_words), *compaction.answers(compacted)]
+    answers = [*language.answers(in_words), *compaction.answers(compacted, of_compaction)]
     files = {"language.csv": language.csv_text(in_words)} if in_words else {}
     if records or not apart:
         files["tables.csv"] = main_tables.csv_text(groups)
