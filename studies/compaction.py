@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -80,6 +81,7 @@ QUARTER = 0.25
 BOUNDS = ("everything", "nothing")
 
 
+@cache
 def found(rows: Rows) -> Mapping[Place, Survival]:
     """Every cell that no model reads."""
     return cells(record for record in rows.records if not record.choices)

@@ -295,14 +295,14 @@ def test_a_label_says_each_option_in_words(
     assert spoken("delta", options) == label
 
 
-def test_a_name_has_what_differs_from_the_defaults_and_between_models() -> None:
+def test_a_name_has_what_was_asked_for_and_what_differs_between_models() -> None:
     def labels(*records: Values) -> list[str]:
         return [run.label for run in read_runs(records)[0]]
 
     # Each mixer of a hybrid has its own options.
     own = {"delta.heads": 4, "gru.size": 1, "delta.output_gate": True}
     assert labels(record("delta+gru", mixer_options=own)) == [
-        "delta+gru, delta output gate, gru size 1"
+        "delta+gru, delta heads 4, delta output gate, gru size 1"
     ]
     assert labels(record("delta", width=64), record("delta", width=128)) == [
         "delta, width 128", "delta, width 64"

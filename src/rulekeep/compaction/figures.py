@@ -11,6 +11,7 @@ the interval is exact (Clopper and Pearson). A call that failed has kept nothing
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -137,7 +138,7 @@ def survival(rules: Sequence[Kept], every: Iterable[Round]) -> Survival:
         by_group=_by(holding, lambda row: row.group),
         by_place=_by(holding, lambda row: row.place),
         verdicts={
-            verdict: [one.mean for one in _over_rounds(holding, verdict.__eq__)]
+            verdict: [float(_shares(values).mean()) for values in _values(holding, verdict.__eq__)]
             for verdict in verdicts
         },
         misled=_over_rounds(others, lambda said: said in ("stale", "promoted")),
@@ -197,22 +198,30 @@ def _by(rows: Sequence[Kept], key: Callable[[Kept], str]) -> dict[str, list[Inte
 
 def _over_rounds(rows: Sequence[Kept], right: Callable[[str], bool]) -> list[Interval]:
     """The share of rows whose verdict is right, after each round."""
-    return [
-        share_of([(row.history, float(right(row.verdicts[at]))) for row in rows])
-        for at in range(len(rows[0].verdicts))
-    ]
+    return [*map(share_of, _values(rows, right))]
+
+
+def _values(rows: Sequence[Kept], right: Callable[[str], bool]) -> list[list[tuple[int, float]]]:
+    """Of each round, the history of each row and whether its verdict is right."""
+    rounds = range(len(rows[0].verdicts))
+    return [[(row.history, float(right(row.verdicts[at]))) for row in rows] for at in rounds]
 
 
 def share_of(values: Sequence[tuple[int, float]]) -> Interval:
     """The mean over histories of their means, with its interval; each value has its history."""
+    by_history = _shares(values)
+    if len(values) == len(by_history):
+        right = float(by_history.sum())
+        return Interval(float(by_history.mean()), *exact_share(right, len(by_history)))
+    return clustered(by_history)
+
+
+def _shares(values: Sequence[tuple[int, float]]) -> Float[np.ndarray, " histories"]:
+    """The mean of each history's values."""
     by_history = defaultdict[int, list[float]](list)
     for history, value in values:
         by_history[history].append(value)
-    shares = np.array([np.mean(of) for of in by_history.values()])
-    if len(values) == len(by_history):
-        right = float(shares.sum())
-        return Interval(float(shares.mean()), *exact_share(right, len(shares)))
-    return clustered(shares)
+    return np.array([fmean(of) for of in by_history.values()])
 
 
 def clustered(shares: Float[np.ndarray, " histories"], least: float = 0.0) -> Interval:
