@@ -30,13 +30,18 @@ from rulekeep.study import Claim, Study
 
 ROOT = Path(__file__).parent.parent
 ADAPTERS = ROOT / "studies" / "compactors"
-# What each command adds for every compactor, and for ours: the floor, and what mends by itself.
+# What each command adds for every compactor: guards, the floor, and budgets.
 CELLS = (
-    ("--guards", "none,system", "--control", "none"),
+    ("--guards", "none,system,restate", "--control", "none"),
+    ("--control", "no_rules"),
     ("--budget", "0.5,0.1", "--control", "none"),
 )
-OF_OURS = (("--guards", "restate", "--control", "none"), ("--control", "no_rules"))
 OURS = "keep_last,keep_ends,clear_tools,extract,summary,everything,nothing"
+# Of a cache, a quarter as of the text.
+CACHES = (
+    "knorm@0.25", "snapkv@0.25", "h2o@0.25", "tova@0.25", "streaming_llm@0.25", "snapkv+ends@0.25",
+    "kivi@4bit",
+)  # fmt: skip
 # Families that the model is asked about: so many of each group.
 _OF_A_GROUP = 4
 SMALL = "SmolLM2-135M-Instruct"
@@ -58,7 +63,7 @@ def read(*, model: str = SMALL) -> list[CompactionSpec]:
             }
         )
         for cell in (
-            whole, {"compactor": "keep_last"}, {"compactor": "keep_ends"},
+            {**whole, "compress": CACHES}, {"compactor": "keep_last"}, {"compactor": "keep_ends"},
             {**whole, "control": "no_rules"}, {"compactor": "summary", "model": model},
             {"compactor": "extract"},
         )
@@ -360,7 +365,7 @@ def main(words: list[str]) -> int:
         command = Path(home) / name / "bin" / "rulekeep" if name != "ours" else Path("rulekeep")
         if (only and name not in only) or not (name == "ours" or command.exists()):
             continue
-        for options in (*CELLS, *(OF_OURS if name == "ours" else ())):
+        for options in CELLS:
             subprocess.run(
                 [command, "compact", ",".join(compactors), *options, "--out", out],
                 cwd=ROOT, check=False,

@@ -38,7 +38,7 @@ class Obedient:
 
 
 class Model:
-    def opened(self, turns: Sequence[Turn]) -> Obedient:
+    def opened(self, turns: Sequence[Turn], evictions: Sequence[str] = ()) -> Obedient:
         return Obedient("\n".join(turn.text for turn in turns))
 
 

@@ -48,6 +48,7 @@ def compact(
     reader: str = "",
     endpoint: str = "",
     families: Texts = (),
+    compress: Texts = (),
     seed: Seed = 1,
     write_histories: Path | None = None,
     compacted: Path | None = None,
@@ -107,6 +108,9 @@ def compact(
     families
         Names of families of rules to draw from, between commas; all if left out. The fewer, the
         quicker the reader.
+    compress
+        What is done to the reader's cache of the whole history, beside the compactor everything,
+        between commas: an eviction with the share it keeps, as in snapkv@0.25, or kivi@4bit.
     seed
         Seed of the histories.
     write_histories
@@ -144,12 +148,15 @@ def compact(
             summary_prompt=summary_prompt, histories=histories, tokens=tokens, style=style,
             control=checked, rules=rules, chat=chat, count=count, reader=reader,
             endpoint=endpoint, families=families, seed=seed,
+            compress=compress if name == "everything" else (),
         )
         for name in compactors
         for share, guard, style, checked, writer in product(
             budget, guards, ("agent",) if chat else styles, control, _models(name, model)
         )
     ]  # fmt: skip
+    if compress and not any(spec.compress for spec in specs):
+        raise UsageError("--compress: is beside the compactor everything; name that one too")
     if model and not any(spec.model for spec in specs):
         raise UsageError("--model: no compactor asks for a model; leave it out")
     if folder:

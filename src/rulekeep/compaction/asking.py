@@ -3,8 +3,8 @@
     asker = Asker(spec, families)
     asker.asked(history, 7, "round 3", messages)        # rows: said, obeyed, tempted
 
-Beside the shortened history stand the whole one, and the bound: the same shortened history with
-each rule said again right before the request that needs it.
+Beside the shortened history stand the whole one, the whole one from a compressed cache, and the
+bound: the same shortened history with each rule said again right before the request that needs it.
 """
 
 import random
@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from rulekeep.compaction.figures import RESTATED
+from rulekeep.compaction.figures import RESTATED, ROUND
 from rulekeep.compaction.history import History
 from rulekeep.compaction.messages import Message
 from rulekeep.language.chat import SYSTEM, Asked, unstated_for
 from rulekeep.language.chat import Message as Turn
-from rulekeep.language.contract import Model
+from rulekeep.language.compressions import Compression
+from rulekeep.language.contract import Model, Opened
 from rulekeep.language.families import Families
 from rulekeep.language.judging import model_for, scored, written
 from rulekeep.seeds import named_seed
@@ -42,13 +43,23 @@ class Asker:
         """
         if self._spec.compactor == "everything":
             return {1: NO_COMPRESSION}
-        return {at: f"round {at}" for at in (1, self._spec.rounds)}
+        return {at: f"{ROUND}{at}" for at in (1, self._spec.rounds)}
 
     def asked(
         self, history: History, number: int, label: str, messages: Sequence[Message]
     ) -> Iterator[dict[str, Any]]:
         """A row for each rule that holds, each way of asking, and the families not stated."""
-        families, opened = self._families, self.model.opened(as_turns(messages))
+        caches = {text: Compression.parse(text) for text in self._spec.compress}
+        evictions = [one.name for one in caches.values() if one.kind == "eviction"]
+        opened = self.model.opened(as_turns(messages), evictions)
+        yield from self._asked(history, number, label, opened)
+        for text, one in caches.items():
+            yield from self._asked(history, number, text, opened.under(one))
+
+    def _asked(
+        self, history: History, number: int, label: str, opened: Opened
+    ) -> Iterator[dict[str, Any]]:
+        families = self._families
         texts = {rule.family: f"{rule.texts[0]} " for rule in history.rules}
         every = [
             (rule, how)

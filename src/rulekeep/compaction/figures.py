@@ -27,10 +27,10 @@ from rulekeep.printable import one_line
 from rulekeep.records import Record
 from rulekeep.records.record import Choice, Kept, Round, name
 from rulekeep.specs import CompactionSpec
-from rulekeep.specs.language import NO_COMPRESSION
 
 # Of the label of what is asked with the rule said again.
 RESTATED = ", restated"
+ROUND = "round "
 # Between floor and bound, for a share between them to say anything.
 LEAST_APART = 0.2
 
@@ -231,7 +231,9 @@ def clustered(shares: Float[np.ndarray, " histories"], least: float = 0.0) -> In
 
 
 class Read(NamedTuple):
-    """What a model makes of what is left after a round; `called` is "none" for the whole history.
+    """What a model makes of what is left after a round, or of the whole history under `called`.
+
+    That is "none", or how its cache is compressed: the rules all stand in the text.
 
     `bound` is `obeyed` with each rule said again before its request, `floor` what a guess among
     the options obeys, and `effective` where `obeyed` lies between them: from 0 to 1, where they are
@@ -270,7 +272,7 @@ def readings(record: Record) -> list[Read]:
             between = None
             if bound and bound.mean - floor >= LEAST_APART:
                 between = (obeyed.mean - floor) / (bound.mean - floor)
-            at = int(called.rpartition(" ")[2]) if called != NO_COMPRESSION else 1
+            at = int(called.rpartition(" ")[2]) if called.startswith(ROUND) else 1
             every.append(
                 Read(
                     called, kept[at - 1].mean, obeyed, shares.get((called, "tempted")),

@@ -9,6 +9,7 @@ from pathlib import Path
 from rulekeep.compaction.compactors import Compactor, find
 from rulekeep.compaction.history import made
 from rulekeep.compaction.messages import Count, Message, read_histories, word_count
+from rulekeep.language.compressions import Compression
 from rulekeep.language.declared import model_digest
 from rulekeep.language.families import Families, digest_of, read_families
 from rulekeep.records import provenance
@@ -44,6 +45,9 @@ def resolve_compaction(
     if unknown := {*spec.families} - families.keys():
         raise UsageError(f"families {', '.join(sorted(unknown))}: not in the rules; see the file")
     families = {name: families[name] for name in spec.families or families}
+    for one in map(Compression.parse, spec.compress):
+        if one.kind not in ("eviction", "rounding") or one.guard not in ("", "ends"):
+            raise UsageError(f"compress {one.name}: name an eviction or a rounding of the cache")
     recorded = read_histories(spec.chat) if spec.chat else ()
     count: Count = find_function(spec.count, (), "count") if spec.count else word_count
     versions: dict[str, int | str] = {PROTOCOL: spec.version, "rules": digest_of(families)}

@@ -44,6 +44,9 @@ class CompactionSpec(Spec):
     reader: str = Field(default="", description="A folder, or the name behind the endpoint.")
     endpoint: str = Field(default="", description="Address of the API that has the reader.")
     families: tuple[str, ...] = ()
+    compress: tuple[str, ...] = Field(
+        default=(), description="Of the reader's cache of a whole history, as in snapkv@0.25."
+    )
     device: str = "cpu"
     dtype: Format = "float32"
     seed: int = Field(default=1, ge=0, lt=2**63)
@@ -62,6 +65,11 @@ class CompactionSpec(Spec):
             raise ValueError("summary_prompt: is for the compactor summary; leave it out")
         if self.saved and (self.guard != "none" or self.model):
             raise ValueError("guard, model: a product has its own; leave both out")
+        if self.compress and (self.compactor != "everything" or not self.reader or self.endpoint):
+            raise ValueError(
+                "compress: is of a loaded reader's cache of whole histories; give the compactor "
+                "everything and --reader, a folder, or leave it out"
+            )
         return self
 
     @property
