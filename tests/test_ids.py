@@ -77,7 +77,7 @@ OTHERS: dict[type[AnySpec], dict[str, tuple[Any, Values]]] = {
     LanguageSpec: {
         "model": ("other", {}), "endpoint": ("http://localhost:8001/v1", WRITTEN),
         "template": ("other.jinja", TEMPLATED), "rules": ("other.toml", {}),
-        "chat": ("chat.jsonl", {}), "families": (("name",), {}), "rules_at_once": (2, {}),
+        "chat": ("chat.jsonl", {}), "system": ("prompt.md", {"families": ("name",)}), "families": (("name",), {}), "rules_at_once": (2, {}),
         "compress": (("none", "knorm@0.5"), {}), "device": ("cuda", {}),
     },
     CompactionSpec: {
@@ -121,7 +121,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "other/chat_template.jinja": "{{ messages }}",
         "rules.toml": NAMES + TOWNS, "other.toml": NAMES,
         "chat.jinja": "{{ messages }}", "other.jinja": "{{ messages }}!",
-        "chat.jsonl": json.dumps(turns("hi")),
+        "chat.jsonl": json.dumps(turns("hi")), "prompt.md": "Be kind.\n- Your name is Nora.\n",
         "mine.py": PREDICTOR.format(name="Mine") + PREDICTOR.format(name="Other"),
         "ten.toml": several(10), "twelve.toml": several(12),
         "long.jsonl": json.dumps(turns("hi " * 2500) * 40),
@@ -207,6 +207,7 @@ COMMAND = {"compress": ("./command words@0.5",)}
         ("own.py", "def small(keys, values): ...\n", {"compress": ("own.py:small+ends@0.5",)}),
         ("own.py", "def short(text, budget): return 1\n", {"compress": ("own.py:short@0.5",)}),
         ("command", "#!/bin/sh\ntrue\n", COMMAND), ("words", "two", COMMAND),
+        ("prompt.md", "Be cruel.\n- {{name}}\n", {"system": "prompt.md", "families": ("name",)}),
     ],
 )  # fmt: skip
 def test_each_file_that_a_cell_reads_changes_its_id(

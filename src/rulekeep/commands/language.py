@@ -14,6 +14,7 @@ from rulekeep.executors import LocalExecutor
 from rulekeep.language.chat import unstated_for
 from rulekeep.language.contract import EMPTY, REPLY_TOKENS
 from rulekeep.language.families import read_families
+from rulekeep.language.system import read_system
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.folders import Command, run_folder
@@ -40,6 +41,7 @@ def language(
     rules: str = "",
     families: Texts = (),
     chat: str = "",
+    system: str = "",
     distances: Integers = (0, 512, 2048),
     placement: Texts = ("start",),
     mentions: Texts = ("none", "word"),
@@ -80,6 +82,9 @@ def language(
     chat
         A file of your own conversations, one a line: {"messages": [{"role": …, "content": …}, …]}.
         Small talk if left out.
+    system
+        A file with your own system prompt. A rule in it is a bullet that says what a family says,
+        or a mark, {{family}}. The option is drawn; all else stays as it is.
     distances
         Tokens of chat between the rules and the requests, between commas.
     placement
@@ -110,6 +115,15 @@ def language(
     workers
         Cells side by side on this machine; one if left out.
     """
+    every = read_families(rules)
+    if system:
+        # An unknown one is refused where a cell is resolved.
+        named = {name: every[name] for name in families if name in every} or every
+        prompt = read_system(system, named)
+        families = families or tuple(prompt.rules)
+        rules_at_once = len(prompt.rules) if rules_at_once == _RULES_AT_ONCE else rules_at_once
+        for note in prompt.notes(named):
+            say(note)
     base = {
         "model": model, "endpoint": endpoint, "template": template,
         "replies": replies or ("written" if endpoint else "scored"), "rules": rules,
@@ -117,7 +131,7 @@ def language(
         "dtype": dtype,
     }  # fmt: skip
     first = LanguageSpec.parse(**base, distance=0, prompts=ADMISSION_PROMPTS)
-    known = len(read_families(rules))
+    known = len(every)
     admission = _admission_prompts(first, known)
     first = first.model_copy(
         update={"prompts": admission, "unstated": _unstated(first, known, admission)}
@@ -125,8 +139,9 @@ def language(
     base["unstated"] = _unstated(first, len(families) or known, prompts)
     cells = [
         LanguageSpec.parse(
-            **base, chat=chat if distance else "", distance=distance, placement=place,
-            mentions=kind, control=checked, compress=compress, prompts=prompts, families=families,
+            **base, system=system, chat=chat if distance else "", distance=distance,
+            placement=place, mentions=kind, control=checked, compress=compress, prompts=prompts,
+            families=families,
         )
         # What has too little chat for the farthest is said before hours of the others.
         for distance in (sorted(distances, reverse=True) if chat else distances)

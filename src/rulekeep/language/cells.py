@@ -69,7 +69,8 @@ def model_of(record: Record) -> Named:
 
 def _families_of(record: Record) -> Named:
     names, digest = record.spec.families, str(record.versions.get("rules", ""))
-    file = Path(name(record.spec.rest.get("rules"), "")).name
+    digest = f"{record.versions.get('system', '')}{digest}"
+    file = Path(name(record.spec.rest.get("system") or record.spec.rest.get("rules"), "")).name
     called = f"{len(names)} of {file}" if file else f"{len(names)} shipped"
     return Named(f"{digest} {names}", called, digest[:6])
 
@@ -125,7 +126,7 @@ def grouped(records: Sequence[Record]) -> dict[Place, Record]:
 
 def _asked(record: Record) -> str:
     # Files count by their content. An option newer than a record is empty in others.
-    places = ("model", "device", "rules", "template", "chat", "replies")
+    places = ("model", "device", "rules", "template", "chat", "system", "replies")
     asked = {key: value for key, value in record.spec.rest.items() if value and key not in places}
     # What is from outside is named with its content.
     outside = {text.rpartition("@")[0] for text in record.spec.compress}

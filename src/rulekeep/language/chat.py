@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import Literal, NamedTuple, TypeAlias
 
 from rulekeep.language.families import Families, Family
+from rulekeep.language.system import SystemPrompt
 from rulekeep.seeds import named_seed, split_name
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import LanguageSpec
@@ -107,7 +108,8 @@ class Asked(NamedTuple):
 class Conversation(NamedTuple):
     """What is read before the requests, and the rules that they ask about.
 
-    `rules` are their texts in `messages`, in the order of `asked`; none where none is stated.
+    `rules` are their texts in `messages`, in the order of `asked`; none where none is stated. Those
+    of a user's system prompt stand in its first message, all others in a list after `LEAD`.
     Families that are not stated come last in `asked`.
     """
 
@@ -123,17 +125,23 @@ def converse(
     number: int,
     tokens_of: Counter,
     talk: Talk | None = None,
+    system: SystemPrompt | None = None,
 ) -> Conversation:
     """Conversation `number` of a split: another cell of the same seed has the same rules in it.
 
-    `talk` gives the turns of its chat; small talk if left out.
+    `talk` gives the turns of its chat; small talk if left out. `system` is a user's system prompt:
+    its rules are stated where they stand in it.
 
     Raises:
         UsageError: there are fewer families than rules at once that can stand together.
     """
     name = (split, spec.seed, number)
     drawn = _stream("rules", *name)
-    stated = _rules(families, spec.rules_at_once, drawn)
+    names = system.rules if system else _together(families, spec.rules_at_once, drawn)
+    stated = tuple(
+        Asked(name, drawn.randrange(len(families[name].options)), rank)
+        for rank, name in enumerate(names)
+    )
     said = [_said(families[one.family], _told(spec, families, one), drawn) for one in stated]
     asked = stated + _unstated(families, spec, stated, number)
     chat = (talk or small_talk)(_stream("chat", *name), spec.distance, tokens_of)
@@ -142,7 +150,10 @@ def converse(
     for mention in mentions:
         chat.insert(places.randrange(len(chat) + 1), mention)
     rules = "" if spec.control == "no_rules" else f" {LEAD}{' '.join(said)}"
-    if spec.placement == "start":
+    if system:
+        text = system.said(dict(zip(names, said, strict=True)) if rules else {})
+        turns = [[Message("system", text)], *chat]
+    elif spec.placement == "start":
         turns = [[Message("system", SYSTEM + rules)], *chat]
     else:
         now = [Message("user", f"From now on:{rules}"), Message("assistant", "I will.")]
@@ -157,7 +168,7 @@ def _stream(purpose: str, split: str, seed: int, number: int) -> random.Random:
     return random.Random(named_seed(f"language {purpose} {split_name(split)} {number}", seed))
 
 
-def _rules(families: Families, count: int, drawn: random.Random) -> tuple[Asked, ...]:
+def _together(families: Families, count: int, drawn: random.Random) -> list[str]:
     """Different families, none about the same words of a reply as another."""
     names = sorted(families)
     drawn.shuffle(names)
@@ -166,10 +177,7 @@ def _rules(families: Families, count: int, drawn: random.Random) -> tuple[Asked,
         raise UsageError(
             f"rules_at_once {count}: only {len(taken)} families can stand together; give fewer"
         )
-    return tuple(
-        Asked(name, drawn.randrange(len(families[name].options)), rank)
-        for rank, name in enumerate(taken)
-    )
+    return taken
 
 
 def _apart(families: Families, names: Iterable[str], count: int) -> list[str]:

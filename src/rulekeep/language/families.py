@@ -177,6 +177,21 @@ def is_stored(text: str, option: str) -> bool:
     return _has(text, _NAMED.replace(_OPTION, re.escape(option)))
 
 
+def options_in(text: str, families: Families) -> dict[str, list[str]]:
+    """The options that stand in a text as words, by family."""
+    # A search for a word among others takes a hundred times as long as one for letters.
+    letters = text.lower()
+    every = {
+        name: [
+            option
+            for option in family.options
+            if option.lower() in letters and is_stored(text, option)
+        ]
+        for name, family in families.items()
+    }
+    return {name: options for name, options in every.items() if options}
+
+
 def _unmarked(text: str) -> str:
     """A text without the underscores that stress a word."""
     return _EMPHASIS.sub("", text)

@@ -99,8 +99,11 @@ class ChatModel(ChatTemplate):
                 refuses it or moves its rules.
         """
         head = self.head(messages)
+        # Rules of a user's system prompt are no list: the whole prompt is looked for.
+        listed = f"{LEAD}{' '.join(rules)}"
+        lead = LEAD if any(listed in one.text for one in messages) else ""
         # What follows a head is never compressed: rules there would look as if they survived.
-        if rules and self._plain(f"{LEAD}{' '.join(rules)}").strip() not in head:
+        if rules and self._plain(listed if lead else messages[0].text).strip() not in head:
             raise UsageError(
                 "model: its chat template moves the system prompt to the last request, so no cache "
                 "holds its rules; give --placement middle, or name another model"
@@ -111,7 +114,7 @@ class ChatModel(ChatTemplate):
         with observed(self.model, evictions) as scores:
             out = self.model(input_ids=row, use_cache=True, logits_to_keep=1)
         cache = out.past_key_values
-        return Cached(self, tuple(messages), head, cache, len(ids), scores, tuple(rules))
+        return Cached(self, tuple(messages), head, cache, len(ids), scores, tuple(rules), lead)
 
     @torch.inference_mode()
     def written(self, messages: Sequence[Message], tokens: int) -> str:
@@ -199,6 +202,8 @@ class Cached:
     tokens: int
     seen: Scores
     rules: tuple[str, ...] = ()
+    # What stands right before the rules, if it does.
+    lead: str = LEAD
 
     @property
     def left(self) -> int:
@@ -219,7 +224,7 @@ class Cached:
     @cached_property
     def _rule_places(self) -> tuple[tuple[int, ...], ...]:
         # Found once for all guarded evictions of a conversation; a mention may say a rule before.
-        return self.model.places(self.head, self.rules, LEAD)
+        return self.model.places(self.head, self.rules, self.lead)
 
     def kept_bytes(self, one: Compression) -> int:
         """Bytes of its cache; of a rounded one with the scales of its groups."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from rulekeep.language.chat import Counter, Message, parted, whole_letters
-from rulekeep.language.families import Families, is_stored
+from rulekeep.language.families import Families, options_in
 from rulekeep.printable import counted
 from rulekeep.specs import UsageError
 
@@ -81,18 +81,7 @@ class Recorded(NamedTuple):
 
     def named(self, families: Families) -> dict[str, list[str]]:
         """The options that stand in these conversations as words, by family."""
-        text = "\n".join(self._texts())
-        # A search for a word among others takes a hundred times as long as one for letters.
-        letters = text.lower()
-        every = {
-            name: [
-                option
-                for option in family.options
-                if option.lower() in letters and is_stored(text, option)
-            ]
-            for name, family in families.items()
-        }
-        return {name: options for name, options in every.items() if options}
+        return options_in("\n".join(self._texts()), families)
 
     def notes(self, families: Families, distance: int, example: Sequence[Message]) -> Iterator[str]:
         """What a reader of a cell must know of its chat; `example` is what a prompt reads."""

@@ -14,6 +14,7 @@ from rulekeep.language.compressions import Compression
 from rulekeep.language.declared import check_declared, model_digest
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
 from rulekeep.language.recorded import Recorded, read_chat
+from rulekeep.language.system import SystemPrompt, read_system
 from rulekeep.records import provenance
 from rulekeep.records.identity import PROTOCOL, Identified
 from rulekeep.specs import UsageError
@@ -24,11 +25,13 @@ from rulekeep.specs.language import LanguageSpec
 class ResolvedLanguage(Identified[LanguageSpec]):
     """A cell that can be run, with its families, and what its chat is of if not small talk.
 
-    A model, a file of rules and one of chat count by their content, wherever they stand.
+    A model counts by its content, wherever it stands, and so does each file of rules, chat, or a
+    system prompt.
     """
 
     families: Families
     recorded: Recorded | None
+    system: SystemPrompt | None
     # By what was asked for.
     compressions: Mapping[str, Compression]
 
@@ -59,19 +62,28 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
         place = spec.rules or "the shipped rules"
         raise UsageError(f"families {', '.join(sorted(unknown))}: not in {place}; see its headings")
     chosen = {name: families[name] for name in spec.families or families}
+    system = read_system(spec.system, chosen) if spec.system else None
+    rules = system.rules if system else {}
+    if system and ({*spec.families}, spec.rules_at_once) != ({*rules}, len(rules)):
+        raise UsageError(
+            f"--system {spec.system}: states {', '.join(rules)}; give these families, and "
+            f"rules_at_once {len(rules)}"
+        )
     # And whether so many can stand together.
-    asked_first = converse(chosen, spec.model_copy(update={"distance": 0}), "test", 0, len).asked
+    near = spec.model_copy(update={"distance": 0})
+    asked_first = converse(chosen, near, "test", 0, len, system=system).asked
     two = [name for name, family in chosen.items() if len(family.options) == 2]
     if spec.replies == "scored" and two and len(asked_first) == spec.rules_at_once:
         # Of two options one is always stated: nothing would say what they score by themselves.
+        fewer = "fewer --rules-at-once, a third option, or more families"
         raise UsageError(
-            f"family {two[0]}: has two options, and every prompt states every family; give fewer "
-            "--rules-at-once, a third option, or more families"
+            f"family {two[0]}: has two options, and every prompt states every family; give "
+            f"{'a third option, or the others as --families' if system else fewer}"
         )
     asked = spec.model_dump(
         mode="json",
         exclude_defaults=True,
-        exclude={"model", "rules", "families", "template", "chat"},
+        exclude={"model", "rules", "families", "template", "chat", "system"},
     )
     # A cell that names no family chooses them, and never asks what the rules are: its record is not
     # that of a cell that names the same. Of each pair one is marked, so that published ids stay.
@@ -100,8 +112,10 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     recorded = read_chat(spec.chat) if spec.chat else None
     if recorded is not None:
         versions["chat"] = recorded.digest
+    if system is not None:
+        versions["system"] = system.digest
     return ResolvedLanguage(
-        spec, asked, versions, provenance.digest(), chosen, recorded, compressions
+        spec, asked, versions, provenance.digest(), chosen, recorded, system, compressions
     )
 
 

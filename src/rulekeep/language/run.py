@@ -99,14 +99,18 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _conversation(model: Model, resolved: ResolvedLanguage, number: int) -> Conversation:
     spec, talk = resolved.spec, resolved.recorded and resolved.recorded.turns
-    return converse(resolved.families, spec, spec.split, number, model.tokens_of, talk)
+    return converse(
+        resolved.families, spec, spec.split, number, model.tokens_of, talk, resolved.system
+    )
 
 
 def _notes(model: Model, resolved: ResolvedLanguage) -> list[str]:
-    if resolved.recorded is None:
-        return []
-    example = _conversation(model, resolved, 0).messages
-    return [*resolved.recorded.notes(resolved.families, resolved.spec.distance, example)]
+    spec, families = resolved.spec, resolved.families
+    notes = [*resolved.system.notes(families)] if resolved.system else []
+    if resolved.recorded is not None:
+        example = _conversation(model, resolved, 0).messages
+        notes += resolved.recorded.notes(families, spec.distance, example)
+    return notes
 
 
 def _judged(

@@ -33,6 +33,7 @@ class LanguageSpec(Spec):
     replies: Replies = "scored"
     rules: str = Field(default="", description="TOML file of families; empty for the shipped ones.")
     chat: str = Field(default="", description="JSON Lines file of conversations; made if empty.")
+    system: str = Field(default="", description="File of a system prompt with rules in it.")
     # Those that are asked for, of the file's: a family that fails without chat is left out.
     families: tuple[str, ...] = ()
     rules_at_once: int = Field(default=4, ge=1, le=64)
@@ -76,6 +77,10 @@ class LanguageSpec(Spec):
         if self.template and not (self.endpoint and self.replies == "scored"):
             raise ValueError(
                 f"template {self.template!r}: is for scored replies of an endpoint; leave it out"
+            )
+        if self.system and self.placement != "start":
+            raise ValueError(
+                f"placement {self.placement}: a system prompt of yours has its rules; leave it out"
             )
         if not self.endpoint:
             return self
