@@ -77,7 +77,8 @@ OTHERS: dict[type[AnySpec], dict[str, tuple[Any, Values]]] = {
     LanguageSpec: {
         "model": ("other", {}), "endpoint": ("http://localhost:8001/v1", WRITTEN),
         "template": ("other.jinja", TEMPLATED), "rules": ("other.toml", {}),
-        "chat": ("chat.jsonl", {}), "system": ("prompt.md", {"families": ("name",)}), "families": (("name",), {}), "rules_at_once": (2, {}),
+        "chat": ("chat.jsonl", {}), "system": ("prompt.md", {"families": ("name",)}),
+        "families": (("name",), {}), "rules_at_once": (2, {}),
         "compress": (("none", "knorm@0.5"), {}), "device": ("cuda", {}),
     },
     CompactionSpec: {
