@@ -6,7 +6,7 @@
     rulekeep study compaction build|check
 
 Compactors as they are installed, and our own. A cell is one compactor with one budget and one
-guard, over the same histories. Fills docs/compaction-findings.md.
+guard, over the same histories. Fills docs/compaction-findings.md and README.
 """
 
 import subprocess
@@ -20,8 +20,9 @@ from statistics import fmean
 from rulekeep.analysis.rows import Rows
 from rulekeep.analysis.summary import Interval
 from rulekeep.compaction.compactors import SHOWN
-from rulekeep.compaction.figures import Place, Read, Survival, cells, readings
+from rulekeep.compaction.figures import ROUND, Place, Read, Survival, cells, readings
 from rulekeep.compaction.history import HOLDING
+from rulekeep.language.compressions import EVICTIONS, ROUNDINGS, Compression
 from rulekeep.language.families import read_families
 from rulekeep.printable import markdown_table
 from rulekeep.specs import CompactionSpec
@@ -204,23 +205,57 @@ def read_cells(rows: Rows) -> dict[tuple[str, str, str], Read]:
 
 
 def by_reading(rows: Rows) -> str:
-    """Stored, said and obeyed by a small model."""
+    """Stored, said and obeyed by a small model, from the text that a compactor has left."""
+    found = read_cells(rows).items()
+    return _read_table(
+        "compactor", "after",
+        [
+            (
+                SHOWN[compactor] + (", no rule stated" if control != "none" else ""),
+                "–" if called == "none" else called.removeprefix(ROUND), one,
+            )
+            for (compactor, control, called), one in found
+            if called not in CACHES
+        ],
+    )  # fmt: skip
+
+
+def by_cache(rows: Rows) -> str:
+    """The same from a quarter of the cache, beside one round to a quarter of the text."""
+    found = read_cells(rows).items()
+    return _read_table(
+        "what is shortened", "how",
+        [
+            ("cache", cached(called), one)
+            if called in CACHES
+            else ("text", SHOWN[compactor], one)
+            for (compactor, control, called), one in found
+            if control == "none" and called in (*CACHES, f"{ROUND}1", "none")
+        ],
+    )  # fmt: skip
+
+
+def cached(text: str) -> str:
+    """How a cache is compressed, as tables show it."""
+    one = Compression.parse(text)
+    kept = f"{one.amount:.0f} bits" if one.kind == "rounding" else f"{one.amount:.0%}"
+    ends = ", ends kept" if one.guard else ""
+    shown = {**EVICTIONS, **ROUNDINGS}[one.name].shown
+    return f"{shown}{ends}, {kept}"
+
+
+def _read_table(first: str, second: str, every: list[tuple[str, str, Read]]) -> str:
+    """What is obeyed most first."""
     body = [
         [
-            SHOWN[compactor] + (", no rule stated" if control != "none" else ""),
-            "–" if called == "none" else called.removeprefix("round "), f"{one.stored:.2f}",
-            one.obeyed.text(".2f"), one.tempted.text(".2f") if one.tempted else "–",
-            one.said.text(".2f") if one.said else "–",
+            name, how, "–" if one.called in CACHES else f"{one.stored:.2f}",
+            *(of.text(".2f") if of else "–" for of in (one.obeyed, one.tempted, one.said)),
             one.bound.text(".2f") if one.bound else "–",
             "–" if one.effective is None else f"{one.effective:.2f}",
         ]
-        for (compactor, control, called), one in sorted(
-            read_cells(rows).items(), key=lambda of: (-of[1].stored, of[0])
-        )
+        for name, how, one in sorted(every, key=lambda of: (-of[2].obeyed.mean, of[:2]))
     ]  # fmt: skip
-    head = [
-        "compactor", "after", "stored", "obeyed", "tempted", "said", "rule restated", "effective",
-    ]  # fmt: skip
+    head = [first, second, "stored", "obeyed", "tempted", "said", "rule restated", "effective"]
     return markdown_table(head, body)
 
 
@@ -236,7 +271,7 @@ def off_the_line(rows: Rows) -> float:
     return max(
         abs(one.obeyed.mean - one.floor - one.stored * (one.bound.mean - one.floor))
         for one in read_cells(rows).values()
-        if one.bound
+        if one.bound and one.called not in CACHES
     )
 
 
@@ -312,7 +347,7 @@ CLAIMS: dict[str, Claim] = {
     "untrimmed_last": Claim(lambda rows: of(rows, UNTRIMMED, "copying").kept[-1].mean, 2, 0.95),
     "restated": Claim(
         lambda rows: min(
-            cell.kept[-1].mean for at, cell in plain(rows, guard="restate") if "/" not in at[0]
+            cell.kept[-1].mean for _, cell in plain(rows, guard="restate")
         ), 2, minimum=1,
     ),
     "pinned": Claim(lambda rows: of(rows, "keep_last", guard="system").kept[-1].mean, 2),
@@ -327,6 +362,14 @@ CLAIMS: dict[str, Claim] = {
     "obeyed_floor": Claim(lambda rows: obeyed("everything", control="no_rules")(rows).mean, 2),
     "obeyed_ends": Claim(lambda rows: obeyed("keep_ends", "round 1")(rows).mean, 2),
     "obeyed_last": Claim(lambda rows: obeyed("keep_last", "round 3")(rows).mean, 2),
+    "cache_ends": Claim(lambda rows: obeyed("everything", "snapkv+ends@0.25")(rows).mean, 2),
+    "cache_most": Claim(
+        lambda rows: max(
+            one.obeyed.mean for one in read_cells(rows).values()
+            if one.called in CACHES and "@0.25" in one.called and "ends" not in one.called
+        ), 2,
+    ),
+    "cache_rounded": Claim(lambda rows: obeyed("everything", "kivi@4bit")(rows).mean, 2),
     "bound": Claim(
         lambda rows: min(one.bound.mean for one in read_cells(rows).values() if one.bound), 2, 0.9
     ),
@@ -347,6 +390,7 @@ STUDY = Study(
         "budgets": by_budget,
         "summaries": by_summary,
         "read": by_reading,
+        "caches": by_cache,
     },
     claims=CLAIMS,
 )

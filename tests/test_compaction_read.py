@@ -12,6 +12,7 @@ from rulekeep.compaction.messages import Message
 from rulekeep.compaction.resolving import resolve_compaction
 from rulekeep.compaction.run import shortened
 from rulekeep.language.chat import Message as Turn
+from rulekeep.language.compressions import Compression
 from rulekeep.language.contract import Probe
 from rulekeep.language.families import is_stored
 from rulekeep.records import Record
@@ -31,6 +32,9 @@ class Obedient:
             5.0 * is_stored(self._stated(f"{self.text}\n{probe.request}"), probe.reply.strip())
             for probe in probes
         ]
+
+    def under(self, one: Compression) -> "Obedient":
+        return self if one.amount == 1 else Obedient("")
 
     def _stated(self, text: str) -> str:
         # A list of names states nothing.
@@ -88,6 +92,16 @@ def test_the_whole_history_is_asked_about_once(monkeypatch: pytest.MonkeyPatch) 
     assert (one.called, one.bound, one.effective) == ("none", None, None)
     # The fake takes a revised rule and its former version for two.
     assert one.obeyed.mean == pytest.approx(6.5 / 7, abs=0.01)
+
+
+def test_what_a_compressed_cache_has_lost_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SPEC, "compactor", "everything")
+    whole, kept, lost = readings(read(monkeypatch, compress=("knorm@1", "h2o@0.1")))
+    assert (whole.called, kept.called, lost.called) == ("none", "knorm@1", "h2o@0.1")
+    assert kept.obeyed == whole.obeyed
+    assert lost.obeyed.mean == pytest.approx(1 / 6, abs=0.01)
+    assert lost.bound is not None
+    assert lost.bound.mean == pytest.approx(1, abs=0.02)
 
 
 def test_a_template_without_tools_reads_them_as_the_user() -> None:

@@ -88,6 +88,7 @@ OTHERS: dict[type[AnySpec], dict[str, tuple[Any, Values]]] = {
         "endpoint": ("http://localhost:8000/v1", {"reader": "named"}),
         "families": (tuple(f"name{n}" for n in range(10)), {"rules": "twelve.toml"}),
         "device": ("cuda", {"reader": "model"}),
+        "compress": (("knorm@0.5",), {"compactor": "everything", "reader": "model"}),
     },
 }  # fmt: skip
 
