@@ -65,6 +65,6 @@ def rivals(records: Sequence[Record]) -> list[Record]:
     known = {protocol(record) for record in records if record.is_result} - {None}
     return [
         one
-        for one in baselines()
+        for one in (baselines() if known else ())
         if one.spec.mixer == BASELINE and one.id not in given and protocol(one) in known
     ]
