@@ -305,7 +305,7 @@ def test_a_command_reads_and_writes_json_or_text(tmp_path: Path) -> None:
         "import json, sys\ngiven = json.load(sys.stdin)\n"
         "json.dump({'messages': given['messages'][:1] if given['budget'] else 0}, sys.stdout)"
     )
-    left = rk.survives(f"python {file}", histories=1, rounds=1)
+    left = rk.survives(f"{sys.executable} {file}", histories=1, rounds=1)
     assert {place for place, of in left.by_place.items() if of[0].mean} == {"system"}
     assert not rk.survives(r"printf '\377 text'", histories=1, rounds=1).failure
     broken = rk.survives("sh -c 'echo no key >&2; exit 3'", histories=1, rounds=1)
