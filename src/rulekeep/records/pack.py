@@ -59,20 +59,28 @@ def packed(records: Iterable[dict[str, Any]]) -> bytes:
 
 
 def unpacked(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
-    """The records of a packed file, without their checksums; broken lines are noted."""
+    """The records of a packed file without checksums, not to be changed; broken lines are noted."""
     shared: dict[str, Any] = {}
+
+    def whole(found: dict[str, Any]) -> Any:
+        if found.keys() == {_NAME}:
+            return shared[found[_NAME]]
+        if found.keys() == {_COLUMNS}:
+            rows = zip(*found[_COLUMNS].values(), strict=True)
+            return [dict(zip(found[_COLUMNS], row, strict=True)) for row in rows]
+        return {_plain(key): one for key, one in found.items()}
+
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            body = json.loads(line.decode())
-            if not isinstance(body, dict):
-                raise CorruptRecordError("not a record")
-            if number == 1 and _SHARED in body:
-                shared = body[_SHARED]
+            if number == 1 and line.startswith(f'{{"{_SHARED}":'.encode()):
+                # What is shared stands after its parts.
+                for key, one in json.loads(line.decode())[_SHARED].items():
+                    shared[key] = json.loads(_text(one), object_hook=whole)
                 continue
-            if "checksum" not in body:
+            values = json.loads(line.decode(), object_hook=whole)
+            if not isinstance(values, dict) or "checksum" not in values:
                 raise CorruptRecordError("no checksum in it")
-            told = body.pop("checksum")
-            values = {_plain(key): _whole(value, shared) for key, value in body.items()}
+            told = values.pop("checksum")
             if told != checksum(values):
                 raise CorruptRecordError("its checksum does not match its content")
         except (ValueError, RecursionError, KeyError, TypeError) as error:
@@ -143,20 +151,3 @@ def _named(value: Any, counts: Counter[str], names: dict[str, str], shared: dict
     names[text] = name = f"{len(names):x}"
     shared[name] = inner
     return {_NAME: name}
-
-
-def _whole(value: Any, shared: dict[str, Any]) -> Any:
-    if isinstance(value, list):
-        # Most are long lists of numbers.
-        return [_whole(one, shared) if isinstance(one, list | dict) else one for one in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {_NAME}:
-        return _whole(shared[value[_NAME]], shared)
-    if value.keys() == {_COLUMNS}:
-        columns = {_plain(key): _whole(one, shared) for key, one in value[_COLUMNS].items()}
-        length = {len(one) for one in columns.values()}
-        if len(length) != 1:
-            raise CorruptRecordError("columns of different lengths")
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return {_plain(key): _whole(one, shared) for key, one in value.items()}
