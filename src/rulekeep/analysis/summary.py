@@ -171,11 +171,11 @@ def learned_share(retentions: Sequence[float]) -> Interval:
 @cache
 def exact_share(count: float, trials: int, level: float = LEVEL) -> tuple[float, float]:
     """The interval of a share by Clopper and Pearson: it covers `level` or more of any share."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     tail = (1 - level) / 2
-    low = float(beta.ppf(tail, count, trials - count + 1)) if count else 0.0
-    high = float(beta.ppf(1 - tail, count + 1, trials - count)) if count < trials else 1.0
+    low = float(betaincinv(count, trials - count + 1, tail)) if count else 0.0
+    high = float(betaincinv(count + 1, trials - count, 1 - tail)) if count < trials else 1.0
     return low, high
 
 

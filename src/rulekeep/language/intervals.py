@@ -76,12 +76,12 @@ def means_of(
 
 def over_families(shares: Sequence[float]) -> Interval:
     """The mean over families, with a t interval of which families are the unit."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     own = np.asarray(shares)
     if len(own) == 1:
         return Interval(float(own[0]), 0.0, 1.0)
     mean = float(own.mean())
-    reach = t.ppf((1 + LEVEL) / 2, len(own) - 1) * own.std(ddof=1) / len(own) ** 0.5
+    reach = stdtrit(len(own) - 1, (1 + LEVEL) / 2) * own.std(ddof=1) / len(own) ** 0.5
     plain = Interval(mean, max(0.0, mean - reach), min(1.0, mean + reach))
     return _at_an_end(own) or plain
