@@ -140,19 +140,22 @@ def followed(
                 for number, of in zip(numbers, found, strict=True):
                     values[number][0][part, fit.rules], values[number][1][part, fit.rules] = of
     # A draw that tells nothing of a rule leaves it as it is.
-    for drawn in (one for both in values for one in both):
-        np.copyto(drawn, drawn[:1], where=np.isnan(drawn) | np.isnan(drawn[:1]))
+    for right, gain in values:
+        lost = np.isnan(right) | np.isnan(right[:1])
+        np.copyto(right, right[:1], where=lost)
+        np.copyto(gain, gain[:1], where=lost)
     return values
 
 
 def _by_options(asked: Sequence[Asked]) -> Iterator[list[int]]:
-    """Rows of families with as many options: of a family, as most of its rows have."""
+    """Rows of families with as many options, by family: of each, as most of its rows have."""
     counts = defaultdict[str, Counter[int]](Counter)
     for row in asked:
         counts[row.family][row.options] += 1
     sizes = {family: max(of, key=lambda size: of[size]) for family, of in counts.items()}
     for options in sorted({*sizes.values()}):
-        yield [at for at, row in enumerate(asked) if row.options == sizes[row.family] == options]
+        rows = [at for at, row in enumerate(asked) if row.options == sizes[row.family] == options]
+        yield sorted(rows, key=lambda at: asked[at].family)
 
 
 class Scored(NamedTuple):
@@ -171,11 +174,12 @@ class Fit:
     and not stated, and the normal matrix without the first option.
     """
 
-    # Of each rule that is scored: its number, its prompt, its family, and the option that is right.
+    # Of each rule that is scored, by family: its number, its prompt, and the option that is right.
     rules: Int[np.ndarray, " own"]
     prompts: Int[np.ndarray, " own"]
-    families: Int[np.ndarray, " own"]
     stated: Int[np.ndarray, " own"]
+    # How many of them each family has.
+    each: Int[np.ndarray, " families"]
     parts: Float[np.ndarray, "parts own"]
     tables: Float[np.ndarray, "parts prompts families"]
     # Of every row: whether it is such a rule, where its sums go, and which options it tells of.
@@ -199,8 +203,8 @@ class Fit:
         rules = np.array([row.rule for row in asked])
         own = rules >= 0
         return cls(
-            rules[own], places[0][own], families[own], stated[own], parts[:, own],
-            _summed(parts, places, prompts), own, places, counts,
+            rules[own], places[0][own], stated[own], np.bincount(families, own).astype(int),
+            parts[:, own], _summed(parts, places, prompts), own, places, counts,
         )  # fmt: skip
 
     def scored(self, rows: Sequence[Sequence[float]]) -> Scored:
@@ -216,12 +220,12 @@ class Fit:
         self, weights: Float[np.ndarray, "draws prompts"], every: Sequence[Scored]
     ) -> Iterator[tuple[Float[np.ndarray, "draws own"], Float[np.ndarray, "draws own"]]]:
         """Whether each own rule's option gains most, and by how much, from a fit without it."""
-        options, less = self.counts.shape[1], weights[:, self.prompts]
+        options, less = self.counts.shape[1], weights.take(self.prompts, 1)
 
         def without(tables: np.ndarray, parts: np.ndarray) -> list[np.ndarray]:
             """Sums over the prompts of each draw, less the rule's own."""
             return [
-                (weights @ table).take(self.families, 1) - less * part
+                np.repeat(weights @ table, self.each, 1) - less * part
                 for table, part in zip(tables, parts, strict=True)
             ]
 
@@ -268,9 +272,9 @@ def eliminated(normal: list[list[np.ndarray]]) -> np.ndarray:
         least = np.minimum(least, row[at])
         row[at] = np.where(row[at] > LEAST_PIVOT, row[at], 1.0)
         for below in normal[at + 1 :]:
-            below[at] = below[at] / row[at]
+            below[at] /= row[at]
             for column in range(at + 1, len(normal)):
-                below[column] = below[column] - below[at] * row[column]
+                below[column] -= below[at] * row[column]
     return least
 
 
@@ -278,11 +282,11 @@ def solved(normal: Sequence[Sequence[np.ndarray]], wanted: list[np.ndarray]) -> 
     """The unknowns of systems that `eliminated` has; `wanted` has an array for each."""
     for at in range(len(normal)):
         for below in range(at + 1, len(normal)):
-            wanted[below] = wanted[below] - normal[below][at] * wanted[at]
+            wanted[below] -= normal[below][at] * wanted[at]
     for at in reversed(range(len(normal))):
         for above in range(at + 1, len(normal)):
-            wanted[at] = wanted[at] - normal[at][above] * wanted[above]
-        wanted[at] = wanted[at] / normal[at][at]
+            wanted[at] -= normal[at][above] * wanted[above]
+        wanted[at] /= normal[at][at]
     return wanted
 
 

@@ -74,7 +74,7 @@ def _followed(
     weights: np.ndarray,
 ) -> Followed:
     own, (values, gains) = judged[name, "obeyed"], right[name, "obeyed"]
-    shares, drawn = own.by_prompt(values), weights[:, own.prompts]
+    shares, drawn = own.by_prompt(values), weights.take(own.prompts, 1)
     difference = gain = said = None
     if name != "none" and ("none", "obeyed") in right:
         whole = judged["none", "obeyed"].by_prompt(right["none", "obeyed"][0])
