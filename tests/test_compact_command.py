@@ -55,6 +55,8 @@ def test_a_gate_in_ci(run: Run, tmp_path: Path) -> None:
     assert code == 1
     # 0.025 ** (1 / 36) is above 0.9.
     assert "0.29 at least of the rules left, below 0.9; give 36 --histories or more" in errors
+    _, _, errors = run("compact", "everything", *gate, "1", "--confident")
+    assert "below 1; give a line below 1, which no lower end reaches" in errors
 
 
 @pytest.mark.usefixtures("mine")
@@ -86,11 +88,10 @@ def test_a_product_shortens_histories_round_by_round(run: Run, tmp_path: Path) -
         assert run("compact", "--write-histories", "here")[0] == 0
         assert files[0].read_bytes() == before
     (left / files[1].name).write_text("[5]")
+    (left / files[0].name).write_text('[{"role": "us')
     code, output, errors = run("compact", "--compacted", "here", "--out", "runs", "--workers", "1")
-    assert code == 0
-    assert (
-        "output in here: 1 of 2 histories: failed: history-0001.round-2.json: message 0" in errors
-    )
+    assert code == 1
+    assert "output in here: 2 of 2 histories: failed: history-0000.round-2.json: is broken" in errors
     assert "output in here" in output.decode()
 
 

@@ -60,6 +60,8 @@ def test_figures_of_two_histories_stand_in_the_tables(found: dict[Place, Surviva
     ]  # fmt: skip
     answers = compaction.answers(found)
     assert "the kind limit (1.00 → 0.00) and rules stated at the start" in answers[1].said[0]
+    kept = {at: of for at, of in found.items() if at.guard == "restate"}
+    assert "no kind and no place goes before another" in compaction.answers(kept)[1].said[0]
     assert "rules restated, with 0.80 of the budget and 1.00 of the" in answers[2].said[0]
 
 

@@ -237,7 +237,7 @@ def _cases(
                     f"{kind or 'rules'}{' rules' if kind else ''} left, below {least:g}"
                 )
                 if confident and share.mean >= least:
-                    failure += f"; give {_needed(least)} --histories or more"
+                    failure += f"; give {_needed(least)}"
             yield _Case(label(at), kind or "all rules", failure)
 
 
@@ -259,9 +259,11 @@ def _oddities(found: Mapping[Place, Survival], line: Mapping[str, float]) -> Ite
             )
 
 
-def _needed(least: float) -> int:
-    """How many histories have an exact lower end of `least` where every rule is left."""
-    return math.ceil(math.log((1 - LEVEL) / 2) / math.log(least)) if 0 < least < 1 else 1
+def _needed(least: float) -> str:
+    """The histories with an exact lower end of `least` where every rule is left."""
+    if least >= 1:
+        return "a line below 1, which no lower end reaches"
+    return f"{math.ceil(math.log((1 - LEVEL) / 2) / math.log(least))} --histories or more"
 
 
 def _junit(cases: Sequence[_Case]) -> str:

@@ -71,14 +71,13 @@ def answers(found: Cells, records: Sequence[Record] = ()) -> list[Answer]:
         f"{of.kept[-1].text('.2f')} of the rules."
         for at, of in dict([alone[0], alone[-1]]).items()
     ]
-    kind, place = (
-        min(parts, key=lambda name: (parts[name][-1].mean, parts[name][0].mean))
-        for parts in (lost.by_group, lost.by_place)
-    )
+    kinds, places = (_least(parts) for parts in (lost.by_group, lost.by_place))
+    gone = [f"rules of the kind {kinds}"] if kinds else []
+    gone += [f"rules stated {places}"] if places else []
     first = [
-        f"Under {label(worst)} to {size}, rules of the kind {kind} "
-        f"({_first_last(lost.by_group[kind]).text}) and rules stated {_STATED.get(place, place)} "
-        f"({_first_last(lost.by_place[place]).text}) go first.",
+        f"Under {label(worst)} to {size}, {' and '.join(gone)} go first."
+        if gone
+        else f"Under {label(worst)} to {size} no kind and no place goes before another.",
         "This is what the text has lost. "
         + ("What a model does with the rest, the table shows." if asked else _NOT_ASKED),
     ]
@@ -102,6 +101,16 @@ def answers(found: Cells, records: Sequence[Record] = ()) -> list[Answer]:
         Answer(HELPS, helps, ("compaction",)),
         Answer(LIMITS, words_list("compaction_limits")),
     ]
+
+
+def _least(parts: Mapping[str, Sequence[Interval]]) -> str:
+    """The kinds or places of which least is left, with their shares; empty where all are alike."""
+    left = {name: (every[-1].mean, every[0].mean) for name, every in parts.items()}
+    least = [name for name, of in left.items() if of == min(left.values())]
+    if len(least) == len(left):
+        return ""
+    shown = ", ".join(_STATED.get(name, name) for name in least)
+    return f"{shown} ({_first_last(parts[least[0]]).text})"
 
 
 def _alone(found: Cells) -> list[tuple[Place, Survival]]:
