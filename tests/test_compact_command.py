@@ -91,7 +91,9 @@ def test_a_product_shortens_histories_round_by_round(run: Run, tmp_path: Path) -
     (left / files[0].name).write_text('[{"role": "us')
     code, output, errors = run("compact", "--compacted", "here", "--out", "runs", "--workers", "1")
     assert code == 1
-    assert "output in here: 2 of 2 histories: failed: history-0000.round-2.json: is broken" in errors
+    assert (
+        "output in here: 2 of 2 histories: failed: history-0000.round-2.json: is broken" in errors
+    )
     assert "output in here" in output.decode()
 
 
