@@ -194,6 +194,7 @@ def by_summary(rows: Rows) -> str:
     return markdown_table(head, sorted(body, key=lambda row: (-float(row[3]), row[0])))
 
 
+@cache
 def read_cells(rows: Rows) -> dict[tuple[str, str, str], Read]:
     """What the small model made of each round, by compactor, control and round."""
     return {

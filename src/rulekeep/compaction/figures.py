@@ -137,10 +137,7 @@ def survival(rules: Sequence[Kept], every: Iterable[Round]) -> Survival:
         kept=_over_rounds(holding, is_kept),
         by_group=_by(holding, lambda row: row.group),
         by_place=_by(holding, lambda row: row.place),
-        verdicts={
-            verdict: [float(_shares(values).mean()) for values in _values(holding, verdict.__eq__)]
-            for verdict in verdicts
-        },
+        verdicts={verdict: _means(holding, verdict.__eq__) for verdict in verdicts},
         misled=_over_rounds(others, lambda said: said in ("stale", "promoted")),
         reached=[*np.mean([row.reached for row in holding], axis=0).tolist()]
         if holding[0].reached
@@ -199,6 +196,11 @@ def _by(rows: Sequence[Kept], key: Callable[[Kept], str]) -> dict[str, list[Inte
 def _over_rounds(rows: Sequence[Kept], right: Callable[[str], bool]) -> list[Interval]:
     """The share of rows whose verdict is right, after each round."""
     return [*map(share_of, _values(rows, right))]
+
+
+def _means(rows: Sequence[Kept], right: Callable[[str], bool]) -> list[float]:
+    """The same without intervals."""
+    return [float(_shares(values).mean()) for values in _values(rows, right)]
 
 
 def _values(rows: Sequence[Kept], right: Callable[[str], bool]) -> list[list[tuple[int, float]]]:
@@ -264,7 +266,7 @@ def readings(record: Record) -> list[Read]:
         shares[called, how] = interval(judged.by_prompt(right), weights[:, judged.prompts])
         if how == "obeyed":
             floors[called] = float(np.mean([1 / len(rule.scores) for rule in judged.rules]))
-    kept = survival(record.rules, record.rounds).kept
+    stored = _means([row for row in record.rules if row.place in HOLDING], is_kept)
     every = []
     for called, floor in floors.items():
         if not called.endswith(RESTATED):
@@ -275,7 +277,7 @@ def readings(record: Record) -> list[Read]:
             at = int(called.rpartition(" ")[2]) if called.startswith(ROUND) else 1
             every.append(
                 Read(
-                    called, kept[at - 1].mean, obeyed, shares.get((called, "tempted")),
+                    called, stored[at - 1], obeyed, shares.get((called, "tempted")),
                     shares.get((called, "said")), bound, floor, between,
                 )
             )  # fmt: skip

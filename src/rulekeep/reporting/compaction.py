@@ -159,7 +159,7 @@ def read(records: Sequence[Record]) -> Table:
             "bound": _interval(one.bound), "floor": number_cell(one.floor, 2),
             "effective": number_cell(one.effective, 2),
         }
-        for record in sorted(records, key=lambda record: place_of(record))
+        for record in sorted(records, key=place_of)
         if record.choices
         for one in readings(record)
     ]  # fmt: skip
