@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rulekeep.analysis.groups import Group, grouped
-from rulekeep.analysis.runs import Run
 from rulekeep.analysis.summary import Summary, paired_difference
-from rulekeep.analysis.table import merged
+from rulekeep.analysis.table import Run, merged
 from rulekeep.analysis.variants import is_of_task, is_variant
 from rulekeep.printable import counted, markdown_table
 from rulekeep.records import Record

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.printable import counted
-from rulekeep.records.beside import beside_runs
-from rulekeep.records.folders import existing, has_runs, no_runs
+from rulekeep.records.folders import beside_runs, existing, has_runs, no_runs
 from rulekeep.records.store import (
     CorruptRecordError,
     RunFolder,
@@ -91,7 +90,7 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
         Folder for the report, FOLDER/report if left out.
     """
     # Plotting brings libraries that take a second to load: only who needs them waits.
-    from rulekeep.reporting.folders import report_on
+    from rulekeep.reporting.write import report_on
 
     started = time.monotonic()
     made = report_on([folder, *more], out)
