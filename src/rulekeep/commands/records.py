@@ -41,11 +41,9 @@ def verify(folder: str, /) -> int:
                 missing += 1
         except FileNotFoundError:
             broken.append(f"run {run.id}: {run.plan.name}: there is none")
-        except OSError as error:
-            path = Path(error.filename or run.record)
+        except (CorruptRecordError, OSError) as error:
+            path = Path(getattr(error, "filename", None) or run.record)
             broken.append(f"run {run.id}: {unreadable(path, error)}")
-        except CorruptRecordError as error:
-            broken.append(f"run {run.id}: {error}")
     for line in broken:
         say(line)
     for run in runs:

@@ -60,11 +60,7 @@ def run_folder(kind: str, out: str | os.PathLike[str] | None) -> Path:
 
 
 def existing(folder: str) -> Path:
-    """A folder that is there, or the one that ships by this name.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """A folder that is there, or the one that ships by this name."""
     root = Path(folder)
     if folder.strip() and root.is_dir():
         return root
@@ -98,11 +94,7 @@ def no_runs(root: Path) -> UsageError:
 
 
 def runs_of_id(begins: str, roots: Iterable[Path]) -> list[tuple[Path, Record]]:
-    """The runs with an id or a former id that begins so, each with the folder it stands in.
-
-    Raises:
-        UsageError: they are different runs, and this is no whole id.
-    """
+    """The runs with an id or a former id that begins so, each with the folder it stands in."""
     if not SHORT_ID.fullmatch(begins):
         return []
     found = list[tuple[Path, Record]]()
@@ -122,9 +114,6 @@ def done_run(named: str) -> tuple[RunFolder, Record, RunSpec]:
     """The run of a folder, or the only one that is done in a folder of runs.
 
     Four letters of an id are enough. A packed run gets a folder of its own, for what comes of it.
-
-    Raises:
-        UsageError: there is none, it is not done, or it trained no mixer.
     """
     path = Path(named)
     if named.strip() and not path.exists() and path.parent.is_dir():
@@ -207,7 +196,7 @@ def beside_runs(root: Path, broken: list[str]) -> list[Values]:
         try:
             values.append(read_record(path))
         except (CorruptRecordError, OSError) as error:
-            line = unreadable(path, error) if isinstance(error, OSError) else str(error)
+            line = unreadable(path, error)
             if path.name == _EXPLAINED:
                 line = f"run {path.parent.name}: {line}; rulekeep explain makes it again"
             broken.append(line)

@@ -21,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     Strict,
     ValidationError,
     field_validator,
@@ -60,12 +61,13 @@ _T = TypeVar("_T")
 # A list, as JSON has it.
 _Many: TypeAlias = Annotated[tuple[_T, ...], Strict(False)]
 _Line: TypeAlias = Annotated[str, AfterValidator(cache(partial(one_line, length=80)))]
+_Longer: TypeAlias = Annotated[str, AfterValidator(partial(one_line, length=200))]
 # In tokens; the bound is that of every spec.
 _Length: TypeAlias = Annotated[int, Field(ge=1, le=2**24)]
 _Lengths: TypeAlias = Annotated[_Many[_Length], AfterValidator(lambda found: tuple(sorted(found)))]
 _ByLength: TypeAlias = Annotated[
     # A key of JSON is text.
-    dict[Annotated[_Length, Strict(False)], Annotated[float, Field(allow_inf_nan=False)]],
+    dict[Annotated[_Length, Strict(False)], FiniteFloat],
     AfterValidator(lambda found: dict(sorted(found.items()))),
 ]
 _Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -84,14 +86,10 @@ class _Frozen(BaseModel):
 
 
 class Part(NamedTuple):
-    """Retention on some first uses of rules, its chance level, and the number of uses.
-
-    `n` is 0 if the record does not say it.
-    """
+    """Retention on some first uses of rules, and its chance level."""
 
     retention: _Share
     chance: _Share
-    n: float = 0.0
 
 
 class Choice(NamedTuple):
@@ -111,7 +109,7 @@ class Choice(NamedTuple):
     family: _Line
     rank: int
     option: Annotated[int, Field(ge=0)] | None
-    scores: _Many[Annotated[float, Field(allow_inf_nan=False)]]
+    scores: _Many[FiniteFloat]
     how: _Line = "obeyed"
     stored: bool | None = None
     judged: _Line = "scored"
@@ -266,11 +264,7 @@ class RecordedSpec(_Frozen):
         return {**{key: typed[key] for key in typed.keys() - left_out}, **self.rest}
 
     def parsed(self) -> AnySpec:
-        """The spec of the run.
-
-        Raises:
-            UsageError: this version cannot read it.
-        """
+        """The spec of the run; a `UsageError` if this version cannot read it."""
         kind = KINDS.get(self.kind)
         if kind is None:
             raise UsageError(f"kind {self.kind!r}: choose from {', '.join(KINDS)}")
@@ -279,6 +273,10 @@ class RecordedSpec(_Frozen):
             return kind.parse(**values)
         # The others' records say more than was asked, under the names of a run.
         return kind.parse(**{key: values[key] for key in kind.model_fields if key in values})
+
+
+def _of_costs(key: str) -> Any:
+    return Field(default={}, validation_alias=AliasPath("costs", key))
 
 
 class Record(_Frozen):
@@ -294,9 +292,7 @@ class Record(_Frozen):
     # Lengths that `rulekeep test` has added, and the hash of the weights that were kept.
     tested_later: _Lengths = ()
     weights: str | None = None
-    versions: dict[
-        Annotated[str, AfterValidator(lambda text: one_line(text, 200))], int | _Line
-    ] = {}
+    versions: dict[_Longer, int | _Line] = {}
     source: str = ""
     status: Status
     reason: str = ""
@@ -309,17 +305,11 @@ class Record(_Frozen):
     rules: _Many[Kept] = ()
     rounds: _Many[Round] = ()
     costs: _Figures = {}
-    state_bytes: _ByLength = Field(default={}, validation_alias=AliasPath("costs", "state_bytes"))
-    decode_ms: _ByLength = Field(
-        default={}, validation_alias=AliasPath("costs", "decode_ms_per_token")
-    )
+    state_bytes: _ByLength = _of_costs("state_bytes")
+    decode_ms: _ByLength = _of_costs("decode_ms_per_token")
     # Of rules in words, after each compression and on average: bytes of the cache, tokens left.
-    cache_bytes: dict[_Line, float] = Field(
-        default={}, validation_alias=AliasPath("costs", "cache_bytes")
-    )
-    tokens_left: dict[_Line, float] = Field(
-        default={}, validation_alias=AliasPath("costs", "tokens_left")
-    )
+    cache_bytes: dict[_Line, float] = _of_costs("cache_bytes")
+    tokens_left: dict[_Line, float] = _of_costs("tokens_left")
     environment: dict[str, str] = {}
     notes: _Many[str] = ()
     attempt: int = 0
@@ -409,11 +399,7 @@ class Record(_Frozen):
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
-        """A record from values as JSON has them.
-
-        Raises:
-            CorruptRecordError: a value is missing or wrong.
-        """
+        """A record from values as JSON has them; else a `CorruptRecordError` that names one."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -438,9 +424,8 @@ def name(value: object, missing: str) -> str:
     text = one_line(whole, len(whole) + 1)
     if len(text) > _NAME_LENGTH or "\ufffd" in text:
         digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-        if len(text) <= _NAME_LENGTH - 8:
-            text = f"{text}…{digest}"
-        else:
-            # Its end too: of a plug-in that is the class.
-            text = f"{text[:12]}…{digest}…{text[20 - _NAME_LENGTH :]}"
+        # Its end too: of a plug-in that is the class.
+        is_short = len(text) <= _NAME_LENGTH - 8
+        end = "" if is_short else f"…{text[20 - _NAME_LENGTH :]}"
+        text = f"{text if is_short else text[:12]}…{digest}{end}"
     return text or missing

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, final
 
 from rulekeep.records import Record as Record
-from rulekeep.records.pack import PACKED, checksum, unpacked
+from rulekeep.records.pack import PACKED, checked, checksum, unpacked
 from rulekeep.records.pack import CorruptRecordError as CorruptRecordError
 from rulekeep.specs import Spec, UsageError
 
@@ -87,11 +87,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the run; it is released when its process ends, however it ends.
-
-        Raises:
-            BusyError: another process holds it.
-        """
+        """Hold the lock of the run; it is released when its process ends, however it ends."""
         descriptor = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         _LOCKS.add(descriptor)
         try:
@@ -144,11 +140,7 @@ class RunFolder:
         return _as_run(self.record.name, values, self.id)
 
     def read(self, notes: list[str]) -> Record | None:
-        """As `load`, but a corrupt record is set aside and noted: for whoever makes runs.
-
-        Raises:
-            OSError: it cannot be read; it may be whole, and stays.
-        """
+        """As `load`, but a corrupt record is set aside and noted: for whoever makes runs."""
         try:
             return self.load()
         except CorruptRecordError as error:
@@ -157,11 +149,7 @@ class RunFolder:
 
 
 def make_folder(path: Path, named: str = "") -> None:
-    """Make a folder, and check that a file can be written there; `named` is the option that asks.
-
-    Raises:
-        UsageError: it cannot be made or written, or is no path.
-    """
+    """Make a folder, and check that it can be written to; `named` is the option that asks."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".writable-{os.getpid()}"
@@ -191,9 +179,11 @@ def _is_run(path: Path) -> bool:
         return True
 
 
-def unreadable(path: Path, error: OSError) -> str:
-    """The message for a file that cannot be read."""
-    return f"{path.name}: cannot be read ({error.strerror or error})"
+def unreadable(path: Path, error: Exception) -> str:
+    """The message for a file that cannot be read, or is no whole record."""
+    if isinstance(error, OSError):
+        return f"{path.name}: cannot be read ({error.strerror or error})"
+    return str(error)
 
 
 def read_runs(root: Path) -> LoadedRecords:
@@ -208,12 +198,9 @@ def read_runs(root: Path) -> LoadedRecords:
         record = None
         try:
             record = folder.load()
-        except CorruptRecordError as error:
-            lost.append(f"run {folder.id}: {error}; left out")
-        except OSError as error:
+        except (CorruptRecordError, OSError) as error:
             lost.append(f"run {folder.id}: {unreadable(folder.record, error)}; left out")
-        if record is not None:
-            kept.records.append(record)
+        kept.records.extend([record] if record else [])
         for path in folder.aside:
             again = ", and the run made again" if record else ""
             kept.set_aside.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")
@@ -221,11 +208,7 @@ def read_runs(root: Path) -> LoadedRecords:
 
 
 def whole_runs(root: Path) -> list[Record]:
-    """Every record of a folder of runs, for what would be wrong without one of them.
-
-    Raises:
-        UsageError: one is damaged or cannot be read.
-    """
+    """Every record of a folder of runs, for what would be wrong without one of them."""
     kept = read_runs(root)
     if kept.left_out:
         said = kept.left_out[0].removesuffix("; left out")
@@ -239,11 +222,7 @@ def results(root: Path) -> list[Record]:
 
 
 def former_ids(root: Path) -> Values:
-    """The present id of each former one in a folder of runs.
-
-    Raises:
-        UsageError: its file is damaged.
-    """
+    """The present id of each former one in a folder of runs."""
     try:
         return read_record(root / FORMER_IDS)
     except FileNotFoundError:
@@ -294,11 +273,7 @@ def _packed_runs(root: Path, live: Collection[str], notes: list[str]) -> list[Re
 
 
 def as_spec(file: str, values: Values, kind: type[_SpecType]) -> _SpecType:
-    """Values of a file as the spec that a command wrote.
-
-    Raises:
-        CorruptRecordError: they are of another kind.
-    """
+    """Values of a file as the spec that a command wrote."""
     try:
         return kind.parse(**values)
     except UsageError as error:
@@ -307,11 +282,7 @@ def as_spec(file: str, values: Values, kind: type[_SpecType]) -> _SpecType:
 
 
 def _as_run(file: str, values: Values, identity: str) -> Record:
-    """The record of a run.
-
-    Raises:
-        CorruptRecordError: it is no record, or of another run.
-    """
+    """The record of a run."""
     try:
         record = Record.read(values)
     except CorruptRecordError as error:
@@ -335,7 +306,6 @@ def read_record(path: Path) -> Values:
 
     Raises:
         CorruptRecordError: it is truncated, altered or no record.
-        FileNotFoundError: there is no such file.
         OSError: it cannot be read.
     """
     # A named pipe would be waited for in vain.
@@ -348,20 +318,17 @@ def read_record(path: Path) -> Values:
         error.filename = error.filename or str(path)
         raise
     try:
-        body = json.loads(content.decode())
+        return checked(json.loads(content.decode()))
+    except CorruptRecordError as error:
+        raise CorruptRecordError(f"{path.name}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise CorruptRecordError(f"{path.name}: not readable as JSON ({error})") from None
-    if not isinstance(body, dict) or "checksum" not in body:
-        raise CorruptRecordError(f"{path.name}: no checksum in it")
-    if body.pop("checksum") != checksum(body):
-        raise CorruptRecordError(f"{path.name}: its checksum does not match its content")
-    return body
 
 
 def set_aside(path: Path) -> Path:
     """Rename a corrupt file to the first free `….corrupt-N`; that name."""
     names = (path.with_name(f"{path.name}.corrupt-{number}") for number in count(1))
-    return path.rename(next(name for name in names if not name.exists()))
+    return path.rename(next(one for one in names if not one.exists()))
 
 
 def said_aside(path: Path) -> str:
@@ -391,11 +358,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Write files that belong together, by their paths in a folder: all of them or none.
-
-    Raises:
-        OSError: one cannot be written, for example on a full disk; the folder is as before.
-    """
+    """Write files that belong together, by their paths in a folder: all of them or none."""
     paths = [folder / name for name in contents]
     new = {path.parent for path in paths if not path.parent.exists()}
     try:

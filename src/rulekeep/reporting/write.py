@@ -83,9 +83,6 @@ def report_on(folders: Sequence[str], out: str | os.PathLike[str] | None) -> Rep
     """Write the report of these folders, as if all stood in the first.
 
     It is written into that one, if `out` is None; of what ships, into a folder of its own.
-
-    Raises:
-        UsageError: there is no such folder, or nothing in it to report on.
     """
     roots = [existing(folder) for folder in folders]
     kept = [read_runs(root) for root in roots]
@@ -194,10 +191,6 @@ def write_report(
     be records of `rulekeep certify`, `speed` the one of `rulekeep speed`, `explanations` those of
     `rulekeep explain`, and `runs` what commands call the folder of the records. With a record of
     speed and no run the report is of speed alone.
-
-    Raises:
-        OSError: the folder cannot be written; then it is as it was.
-        UsageError: files of others stand there by the names of a report's.
     """
     _check_place(folder)
     of_words, of_compaction = (
