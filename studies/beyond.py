@@ -18,7 +18,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rulekeep.analysis.best import best_on_test, best_on_validation, steps_text
 from rulekeep.analysis.groups import Group
 from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import (
@@ -26,13 +25,17 @@ from rulekeep.analysis.rows import (
     Span,
     TaskSetting,
     Variant,
+    best_on_test,
+    best_on_validation,
     difference,
     floored,
     mean,
     more,
     pivot,
     state_kib,
+    steps_to_learn,
     text_of,
+    text_of_steps,
 )
 from rulekeep.analysis.summary import LEARNED_RETENTION, Summary
 from rulekeep.printable import markdown_table
@@ -373,7 +376,7 @@ def within(figure: str) -> Callable[[Rows], str]:
             row = [setting.name, rows.name(best)]
             row += [text_of(one.summary(figure, TRAINED)) for one in (best, mine)]
             row.append(difference(mine, best, figure, TRAINED).text())
-            body.append(row + [steps_text(one, figure) for one in (best, mine)])
+            body.append(row + [text_of_steps(steps_to_learn(one, figure)) for one in (best, mine)])
         head = [f"{figure}, {TRAINED} tokens", "best attention", "its", OURS, "difference"]
         return markdown_table([*head, "its steps", f"steps of {OURS}"], body)
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from rulekeep.analysis.best import steps_text
 from rulekeep.analysis.groups import Group
 from rulekeep.analysis.rows import (
     Rows,
@@ -26,7 +25,9 @@ from rulekeep.analysis.rows import (
     floored,
     mean,
     state_kib,
+    steps_to_learn,
     text_of,
+    text_of_steps,
 )
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -184,7 +185,9 @@ def beside(figure: str) -> Callable[[Rows], str]:
             cells = [text_of(group.summary(figure, SHORT)) for group in both]
             cells.append(rows.more("ours", "attention", setting, figure, SHORT).text())
             name = f"{setting.task}, {setting.placement}, {setting.rules} rules"
-            body.append([name, *cells, *(steps_text(group, figure) for group in both)])
+            body.append(
+                [name, *cells, *(text_of_steps(steps_to_learn(group, figure)) for group in both)]
+            )
         return markdown_table(head, body)
 
     return table
@@ -284,7 +287,7 @@ def longer_table(rows: Rows) -> str:
         for key in reversed(both):
             group = found.group(key, setting)
             texts = [found.text(key, setting, *one) for one in asked]
-            texts.append(steps_text(group, "retention"))
+            texts.append(text_of_steps(steps_to_learn(group, "retention")))
             body.append([setting.name, VARIANTS[key].name, f"{group.rate:.3g}", *texts])
         apart = [found.more(*both, setting, *one).text() for one in asked]
         body.append([setting.name, "difference", "", *apart, ""])

@@ -16,9 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rulekeep.analysis.plots import as_bytes
-from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, mean, more
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, is_variant, mean, more
 from rulekeep.analysis.summary import Interval, Summary
-from rulekeep.analysis.variants import is_variant
 from rulekeep.explain.record import GATE, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record

@@ -15,11 +15,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rulekeep.analysis.best import best_on_test
 from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
     Variant,
+    best_on_test,
     by_length,
     mean,
     text_of,

@@ -13,14 +13,15 @@ that of the study `beyond`. Fills docs/evidence.md.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rulekeep.analysis.best import first_learned, text_of_steps
 from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
     Variant,
     by_length,
+    first_learned,
     kib_a_layer,
     mean,
+    text_of_steps,
 )
 from rulekeep.analysis.summary import LEARNED_RETENTION
 from rulekeep.printable import markdown_table

@@ -11,13 +11,6 @@ from typing import Any
 import pytest
 from report_records import Values, groups_of, read_runs, record, typed
 
-from rulekeep.analysis.best import (
-    best_on_test,
-    best_on_validation,
-    first_learned,
-    steps_text,
-    steps_to_learn,
-)
 from rulekeep.analysis.flat import flat
 from rulekeep.analysis.groups import Group, against_attention, mean_of, strength
 from rulekeep.analysis.ranking import Ranking, ranked
@@ -26,10 +19,15 @@ from rulekeep.analysis.rows import (
     Span,
     TaskSetting,
     Variant,
+    best_on_test,
+    best_on_validation,
     difference,
+    first_learned,
     floored,
     kib_a_layer,
     state_kib,
+    steps_to_learn,
+    text_of_steps,
 )
 from rulekeep.analysis.summary import summarise
 from rulekeep.analysis.table import spoken
@@ -253,12 +251,15 @@ def test_a_group_learns_at_the_median_of_the_first_steps_with_nine_tenths() -> N
     learned = {seed: first_learned(run.record, "retention") for seed, run in group.runs.items()}
     assert learned == {1: 50, 2: 25, 3: math.inf, 4: 1200}
     # Half of 50 and 1,200.
-    assert (steps_to_learn(group, "retention"), steps_text(group, "retention")) == (625, "625")
+    assert (
+        steps_to_learn(group, "retention"),
+        text_of_steps(steps_to_learn(group, "retention")),
+    ) == (625, "625")
     assert first_learned(group.runs[3].record, "retention") == math.inf
     two = labelled([records[0], records[2]])["delta"]
-    assert steps_text(two, "retention") == "never"
+    assert text_of_steps(steps_to_learn(two, "retention")) == "never"
     four = labelled(records[3:])["delta"]
-    assert steps_text(four, "retention") == "1,200"
+    assert text_of_steps(steps_to_learn(four, "retention")) == "1,200"
 
 
 # Reading, merging, names, rows

@@ -28,7 +28,7 @@ LIGHT = {
 }
 # What each of them imports in turn.
 WITHOUT_A_MODEL = (
-    "rulekeep.analysis.variants",
+    "rulekeep.analysis.rows",
     "rulekeep.article.leak",
     "rulekeep.article.published",
     "rulekeep.article.scores",

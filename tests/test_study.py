@@ -19,9 +19,9 @@ from rulekeep.analysis.rows import (
     Span,
     TaskSetting,
     Variant,
+    is_variant,
 )
 from rulekeep.analysis.summary import summarise, summarise_scores
-from rulekeep.analysis.variants import is_variant
 from rulekeep.records.store import read_runs, whole_runs, write_record
 from rulekeep.registry import find_function
 from rulekeep.specs import UsageError, mixer_specs

@@ -4,20 +4,21 @@
     rows.known("ours", TaskSetting("recite"), "retention", 4096).mean
 
 Tables, figures and claims of a study are functions of these. A `cell` is a `Group` of the report:
-all runs of a variant on a task setting.
+all runs of a variant on a task setting. Records are chosen by what was asked for, with every option
+filled in, never by a displayed name.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rulekeep.analysis.groups import Group, grouped
-from rulekeep.analysis.summary import Summary, paired_difference
+from rulekeep.analysis.summary import LEARNED_RETENTION, Summary, paired_difference
 from rulekeep.analysis.table import Run, merged
-from rulekeep.analysis.variants import is_of_task, is_variant
 from rulekeep.printable import counted, markdown_table
 from rulekeep.records import Record
-from rulekeep.specs import MixerSpec, UsageError, mixer_specs
+from rulekeep.specs import HYBRID, MODEL, MixerSpec, Option, RunSpec, UsageError, mixer_specs
 
 NOT_RUN, NOT_DEFINED = "not run", "not defined"
 
@@ -223,25 +224,58 @@ class Rows:
 
 def _check_alike(runs: Iterable[Run], settings: Sequence[TaskSetting]) -> None:
     """Seeds of two versions, or of two trainings, are no seeds of one variant."""
-    firsts: dict[tuple[str, str], Run] = {}
-    seeds: dict[tuple[str, str, float | None, int], Run] = {}
+    firsts: dict[tuple[object, ...], Run] = {}
     for run in runs:
-        if not run.record.is_result:
-            continue
-        first = firsts.setdefault((run.task, run.label), run)
-        same = seeds.setdefault((run.task, run.label, run.rate, run.seed), run)
-        where = f"{settings[int(run.task)].name}, variant {run.label!r}"
-        fix = "keep one of them, or choose by `only` of the Variant"
-        if run.record.code != first.record.code:
-            raise UsageError(
-                f"{where}: runs {first.record.id} and {run.record.id} are of two versions of the "
-                f"code; {fix}"
+        if run.record.is_result:
+            what, first = (
+                "of two versions of the code",
+                firsts.setdefault((run.task, run.label), run),
             )
-        if run is not same:
-            raise UsageError(
-                f"{where}: runs {same.record.id} and {run.record.id} are both seed {run.seed} at "
-                f"rate {run.rate}; {fix}"
-            )
+            if run.record.code == first.record.code:
+                what = f"both seed {run.seed} at rate {run.rate}"
+                first = firsts.setdefault((run.task, run.label, run.rate, run.seed), run)
+            if first is not run:
+                raise UsageError(
+                    f"{settings[int(run.task)].name}, variant {run.label!r}: runs "
+                    f"{first.record.id} and {run.record.id} are {what}; keep one of them, or "
+                    "choose by `only` of the Variant"
+                )
+
+
+def is_variant(record: Record, one: MixerSpec, **settings: Option) -> bool:
+    """Whether a record is of this mixer with these options; its training may differ.
+
+    `settings` are settings of the model that all runs of a study share and that are not defaults.
+    """
+    spec = record.spec
+    if spec.mixer != one.mixer:
+        return False
+    model = {**settings, **one.settings}
+    wanted = {name: model.get(name, RunSpec.model_fields[name].default) for name in MODEL}
+    wanted["hidden"] = wanted["hidden"] or 4 * wanted["width"]
+    if not all(spec.rest.get(name) == value for name, value in wanted.items()):
+        return False
+    # All that its id counts was asked for. The rest may be a default, which only it says.
+    asked = _by_mixer(one, spec.mixer_options)
+    return record.shown_options.items() <= asked.items() <= spec.mixer_options.items()
+
+
+def is_of_task(record: Record, task: str, **options: object) -> bool:
+    """Whether a record is of this task with these options; other options may differ."""
+    spec = record.spec
+    return spec.task == task and options.items() <= spec.task_options.items()
+
+
+def _by_mixer(one: MixerSpec, known: Mapping[str, Option]) -> dict[str, Option]:
+    """Its options; in a hybrid one without a mixer's name is for each that has it."""
+    found = dict[str, Option]()
+    # What is said of one mixer holds over what is said of all, wherever it stands.
+    for key, value in sorted(one.options.items(), key=lambda pair: "." in pair[0]):
+        is_for_each = HYBRID in one.mixer and "." not in key
+        takers = [name for name in known if is_for_each and name.endswith(f".{key}")]
+        # One that none has stays: no record is of it.
+        found |= dict.fromkeys(takers or [key], value)
+    return found
 
 
 def mean(variant: str, setting: TaskSetting, figure: str, length: int) -> Callable[[Rows], float]:
@@ -297,3 +331,48 @@ def by_length(record: Record, figure: str = "retention") -> dict[int, float]:
         test.context: math.nan if test.not_finite_from is not None else test.figures.get(figure, 0)
         for test in record.tests()
     }
+
+
+def best_on_validation(groups: Iterable[Group], figure: str, context: int) -> Group:
+    """The group with the highest mean on the validation set; of equals, the first that learns."""
+
+    def scored(group: Group) -> tuple[float, float]:
+        figures = [
+            evaluation.figures.get(figure, math.nan)
+            for run in group.runs.values()
+            for evaluation in run.record.evaluations
+            if (evaluation.split, evaluation.context) == ("validation", context)
+        ]
+        # One with a diverged seed comes last, as in a report: the others' mean is not its own.
+        ended = all(run.record.has_model for run in group.runs.values())
+        whole = figures and ended and all(map(math.isfinite, figures))
+        return statistics.mean(figures) if whole else -math.inf, -steps_to_learn(group, figure)
+
+    return max(groups, key=scored)
+
+
+def best_on_test(groups: Iterable[Group], figure: str, context: int, seeds: int) -> Group | None:
+    """The group with the highest test mean there; None if none was tested with so many seeds."""
+
+    def scored(group: Group) -> float:
+        each = group.by_seed(figure, context).values()
+        return statistics.mean(each) if all(map(math.isfinite, each)) else -math.inf
+
+    tested = [one for one in groups if len(one.by_seed(figure, context)) >= seeds]
+    return max(tested, key=scored, default=None)
+
+
+def steps_to_learn(group: Group, figure: str) -> float:
+    """The median over the seeds of the first step with 0.9 of a figure; infinite without one."""
+    return statistics.median(first_learned(run.record, figure) for run in group.runs.values())
+
+
+def text_of_steps(count: float) -> str:
+    """Steps as a cell of a table."""
+    return f"{count:,.0f}" if math.isfinite(count) else "never"
+
+
+def first_learned(record: Record, figure: str) -> float:
+    """The first step at which the validation set gives 0.9 of a figure; else infinite."""
+    learned = (row["step"] for row in record.history if row[figure] >= LEARNED_RETENTION)
+    return next(learned, math.inf)

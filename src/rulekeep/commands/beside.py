@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from rulekeep.analysis.variants import is_variant
+from rulekeep.analysis.rows import is_variant
 from rulekeep.console import print_table, tell
 from rulekeep.printable import counted
 from rulekeep.records import Record
