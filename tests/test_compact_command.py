@@ -48,6 +48,17 @@ def test_a_gate_in_ci(run: Run, tmp_path: Path) -> None:
     failed = {case.attrib["name"] for case in cases if case.find("failure") is not None}
     assert failed == {"all rules", "limit"}
     assert {"all rules", "limit", "action"} < {case.attrib["name"] for case in cases}
+    assert "first gone: download_size '840', file, history 1, lost in round 2" in errors
+    # By place and by facts; what hardly shortens is told as well.
+    code, _, errors = run("compact", "mine.py:ends", *gate, "system=1,middle=0.9,facts=0.9")
+    assert [line.split("; first")[0] for line in errors.strip().splitlines()[-2:]] == [
+        "mine.py:ends@0.25: 0.00 of the middle rules left, below 0.9",
+        "mine.py:ends@0.25: 0.00 of the facts left, below 0.9",
+    ]
+    code, _, errors = run("compact", "everything", *gate, "1", "--fail-above", "left=1.2,misled=0")
+    assert code == 1
+    assert "everything@0.25: left is 6.94, above 1.2" in errors
+    assert "misled is" not in errors
     # The cells stand there: nothing is run again.
     code, _, errors = run("compact", "mine.py:ends", *gate, "0.2")
     assert (code, "[1/" in errors) == (0, False)
@@ -109,8 +120,9 @@ def test_a_product_shortens_histories_round_by_round(run: Run, tmp_path: Path) -
         (("--compacted", "here", "keep_last"), "give a compactor, or --write-histories"),
         ((), "name a compactor"),
         (("keep_lost",), "compactor 'keep_lost': did you mean keep_last?"),
-        (("keep_last", "--fail-below", "x=y"), "write a share, or kind=share"),
-        (("keep_last", "--fail-below", "limits=1", *FEW), "limits: choose from action"),
+        (("keep_last", "--fail-below", "x=y"), "write name=number"),
+        (("keep_last", "--fail-below", "limits=1"), "limits: did you mean limit? choose from"),
+        (("keep_last", "--fail-above", "facts=1"), "facts: choose from left"),
         (("keep_last", "--model", "deaf"), "no compactor asks for a model"),
         (("keep_last", "--budget", "1.5"), "budget"),
     ],
