@@ -52,12 +52,12 @@ def test_a_gate_in_ci(run: Run, tmp_path: Path) -> None:
     # By place and by facts; what hardly shortens is told as well.
     code, _, errors = run("compact", "mine.py:ends", *gate, "system=1,middle=0.9,facts=0.9")
     assert [line.split("; first")[0] for line in errors.strip().splitlines()[-2:]] == [
-        "mine.py:ends@0.25: 0.00 of the middle rules left, below 0.9",
-        "mine.py:ends@0.25: 0.00 of the facts left, below 0.9",
+        "mine.py:ends: 0.00 of the middle rules left, below 0.9",
+        "mine.py:ends: 0.00 of the facts left, below 0.9",
     ]
     code, _, errors = run("compact", "everything", *gate, "1", "--fail-above", "left=1.2,misled=0")
     assert code == 1
-    assert "everything@0.25: left is 6.94, above 1.2" in errors
+    assert "everything: left is 6.94, above 1.2" in errors
     assert "misled is" not in errors
     # The cells stand there: nothing is run again.
     code, _, errors = run("compact", "mine.py:ends", *gate, "0.2")
