@@ -409,6 +409,21 @@ def test_an_id_is_of_what_is_run_wherever_it_stands(tmp_path: Path) -> None:
     assert identity(f"sh {file}") != before
 
 
+def test_a_compactor_imports_the_file_beside_it_which_counts_for_its_version(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "beside_it.py").write_text("def cut(messages): return messages[:1]")
+    file = tmp_path / "mine.py"
+    file.write_text("from beside_it import cut\n\ndef compact(messages): return cut(messages)")
+    left = rk.survives(f"{file}:compact", histories=1, rounds=1)
+    assert not left.failure
+    assert left.by_place["system"][0].mean == 1
+    spec = CompactionSpec.parse(compactor=f"{file}:compact")
+    before = resolve_compaction(spec).versions["compactor"]
+    (tmp_path / "beside_it.py").write_text("def cut(messages): return messages[:2]")
+    assert resolve_compaction(spec).versions["compactor"] != before
+
+
 def sessions(path: Path, lengths: Sequence[int]) -> str:
     """A file of sessions with so many turns of 20 tokens, each of words of its own."""
     lines = [
