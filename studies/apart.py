@@ -10,7 +10,7 @@ first run. The sections are those of the plan:
    tokens, the penalty (both of section 2), exact zeros (it reads after it writes), reading first.
 2. Rivals with a write gate of eight tokens, without and with the penalty.
 3. Each mixer with its convolution at four rates.
-7. Attention whose scores grow with the logarithm of the length, and the Forgetting Transformer.
+7. Attention whose scores grow with the logarithm of the length, and two rivals of 2026.
 
 Runs of other studies count where spec and versions are the same. There is no table yet.
 """
@@ -82,6 +82,12 @@ ATTENTIONS = {
             ("", "conv_size=8"),
             (", as published", "conv_size=8,half_life_tokens=null"),
         )
+    },
+    **{
+        f"gated_delta_2{said}": Variant(
+            f"gated_delta_2[published=true,{more}hidden=152]", f"`gated_delta_2`, published{said}"
+        )
+        for said, more in (("", ""), (", remembering start", "decay_start=half_life,"))
     },
 }
 

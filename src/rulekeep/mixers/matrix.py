@@ -250,7 +250,7 @@ class MatrixMixer(Mixer):
             after.append(torch.cat(recent, dim=-1))
         gate = functional.silu(parts[-1]) if len(self._parts) > 2 else None
         if self.low_rank_gate is not None:
-            gate = self.low_rank_gate(x).sigmoid()
+            gate = getattr(functional, self.parts.low_rank_gate)(self.low_rank_gate(x))
         return self._projected(read, gate).to(x.dtype), *after
 
     def _summed(
