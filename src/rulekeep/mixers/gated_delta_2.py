@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.chunks import delta_chunks, delta_loop, unit
-from rulekeep.mixers.kda import ChannelDecay
+from rulekeep.mixers.matrix import ChannelDecay
 from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
 
 

@@ -17,36 +17,14 @@ start: e^A from 1 to 16, steps as in Mamba-2. `gate_penalty` counts β.
 With `gate_kernel` β sees so many tokens, its own and those before (`matrix.DeltaMixer`).
 """
 
-import math
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from rulekeep.mixers.matrix import DeltaMixer, MatrixMixer, rate_of_half_life
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
-
-
-class ChannelDecay(MatrixMixer):
-    """A memory whose key channels each have a decay that depends on the token."""
-
-    def _make_decay(self, width: int, half_life_tokens: float, as_published: bool) -> None:
-        up = nn.Linear(self.value_width, self.heads * self.key_width)
-        nn.init.zeros_(up.bias)
-        self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)
-        rate = rate_of_half_life(half_life_tokens) / math.log(2)
-        self.log_rate = nn.Parameter(torch.full((self.heads, 1), math.log(rate)))
-        if as_published:
-            start_decays(up.bias, self.log_rate, slowest=1.0)
-
-    def _log_decay(self, x: Tensor) -> Tensor:
-        step: Tensor = F.softplus(self.step(x)).unflatten(-1, (self.heads, self.key_width))
-        return -self.log_rate.exp() * step
+from rulekeep.mixers.matrix import ChannelDecay, DeltaMixer
+from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
 
 
 class KDA(ChannelDecay, DeltaMixer):
-    """The delta rule in such a memory."""
+    """The delta rule in a memory whose key channels each have a decay that depends on the token."""
 
     def __init__(
         self,
