@@ -14,7 +14,7 @@ stored, the floor (the same without rules) and the bound (the rule restated). No
 import json
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -69,9 +69,10 @@ def compaction(
                 raise UsageError(f"strategy {strategy!r}: {choose(strategy, STRATEGIES)}")
             strategy = STRATEGIES[strategy]()
         if isinstance(strategy, ai.CompactionNative):
-            model = ai.get_model()
-            if type(model.api).compact is ai.ModelAPI.compact:
-                raise UsageError(f"strategy native: {model} has none; give auto or summary")
+            with suppress(ValueError):  # From Python no model is known yet.
+                model = ai.get_model()
+                if type(model.api).compact is ai.ModelAPI.compact:
+                    raise PrerequisiteError(f"strategy native: {model} has none; give auto")
         if placement not in PLACEMENTS:
             raise UsageError(f"placement {placement!r}: {choose(placement, PLACEMENTS)}")
         spec = CompactionSpec.parse(
