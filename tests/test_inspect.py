@@ -27,8 +27,11 @@ from rulekeep.inspect import task
 from rulekeep.language.families import read_families
 from rulekeep.specs import CompactionSpec, UsageError
 
-# Inspect leaves its streams to the collector.
-pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <Memory:ResourceWarning")
+# Inspect leaves its streams to the collector, and asks tenacity as before.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Unclosed <Memory:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:The 'initial' parameter:DeprecationWarning"),
+]
 SMALL: dict[str, Any] = {"histories": 2, "tokens": 1000}
 RULES = read_families("agents")
 
@@ -299,3 +302,24 @@ def test_the_tasks_are_listed() -> None:
 def test_torch_is_not_loaded() -> None:
     code = "import sys, rulekeep.inspect._registry; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.docs
+@pytest.mark.slow
+@pytest.mark.parametrize(("column", "strategy"), [(1, "summary"), (2, "trim"), (3, "edit")])
+def test_the_page_has_what_a_run_gives(
+    run: Callable[..., EvalLog], column: int, strategy: str
+) -> None:
+    page = (Path(__file__).parents[1] / "docs/inspect.md").read_text(encoding="utf-8")
+    table = page.partition("| `summary` | `trim` | `edit` |")[2].split("\n\n")[0]
+    shown = [float(row.split(" | ")[column].strip(" |")) for row in table.splitlines()[2:]]
+    log = run(task.compaction(strategy=strategy))
+    places = ("system", "first", "file", "middle", "late", "several", "revised")
+    assert shown == [round(figures(log)[f"stored {place}"], 2) for place in places]
+    if strategy == "trim":
+        metrics = ("mean", "stderr", "ci_wilson_lower", "ci_wilson_upper")
+        ends = [figures(log, of)["stored middle"] for of in metrics]
+        block = page.partition("```text\n")[2].partition("```")[0]
+        assert [line.split()[-1] for line in block.splitlines()[1:]] == [
+            f"{end:.3f}" for end in ends
+        ]
