@@ -71,8 +71,8 @@ def about(place: str) -> str:
 
 app.command(App(name="harness", help="What a harness that others wrote reads of rulekeep."))
 for _name, _place in COMMANDS.items():
-    _group, _, _last = _name.rpartition(" ")
-    _app = app[_group] if _group else app
+    *_group, _last = _name.split()
+    _app = app[_group[0]] if _group else app
     _app.command(f"rulekeep.commands.{_place}", name=_last, help=about(_place))
 
 

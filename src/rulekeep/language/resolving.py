@@ -98,11 +98,7 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
 
 
 def chosen_families(spec: LanguageSpec) -> tuple[Families, Families, SystemPrompt | None]:
-    """The families of a spec's file, those that it asks for, and its system prompt.
-
-    Raises:
-        UsageError: one of them is not there, or too few can be asked for at once.
-    """
+    """The families of a spec's file, those that it asks for, and its system prompt."""
     families = read_families(spec.rules)
     if unknown := set(spec.families) - set(families):
         place = spec.rules or "the shipped rules"
