@@ -130,7 +130,7 @@ def test_a_figure_of_too_few_prompts_is_not_a_number() -> None:
 
 
 def test_nothing_goes_around_a_text(folder: Path) -> None:
-    task = loaded("rulekeep_binding", pretrained=str(folder), **CELL)
+    task = loaded("rulekeep_binding", pretrained=str(folder), families=list(FAMILIES), **CELL)
     asked = []
     for more in (
         {},
@@ -151,7 +151,7 @@ def test_nothing_goes_around_a_text(folder: Path) -> None:
 
 def test_each_task_has_the_version_of_the_package(folder: Path) -> None:
     for name in ("retention", "binding", "floor"):
-        task = loaded(f"rulekeep_{name}", pretrained=str(folder), **CELL)
+        task = loaded(f"rulekeep_{name}", pretrained=str(folder), families=list(FAMILIES), **CELL)
         assert rulekeep.__version__ == task.VERSION
     for place in FOLDER.glob("*yaml"):
         text = place.read_text()
@@ -210,6 +210,22 @@ def test_a_reply_that_joins_the_text_before_it_is_refused(
     )
     assert "reads other tokens before ' " in said
     assert "leave the family out of families" in said
+
+
+@pytest.mark.docs
+def test_the_page_has_the_figures_of_the_record() -> None:
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "lm-eval.md").read_text()
+    rows = json.loads((root / "results" / "lm_eval.json").read_text())
+    assert len(rows) == 2
+    for row in rows:
+        said = [
+            f"{one['retention']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+            for one in (row["lm_eval"], row["rulekeep"])
+        ]
+        assert said[0] == said[1]
+        cells = [f"`{row['task']}`", *said, row["options"], row["largest_difference_nats"]]
+        assert f"| {' | '.join(map(str, cells))} |" in page
 
 
 # Words
