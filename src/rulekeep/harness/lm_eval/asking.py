@@ -13,7 +13,6 @@ from rulekeep.printable import counted
 from rulekeep.specs import UsageError
 
 Document: TypeAlias = Mapping[str, Any]
-# Options of a model that say how its tokenizer is loaded.
 _LOADED = ("revision", "trust_remote_code", "gguf_file")
 
 
