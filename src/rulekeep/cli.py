@@ -49,6 +49,7 @@ COMMANDS = {
     "language": "language:language",
     "compact": "compact:compact",
     "compare": "compare:compare",
+    "harness": "harness:harness",
     "check": "mixers:check",
     "speed": "speed:speed",
     "certify": "tasks:certify",
