@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from rulekeep.analysis.summary import LEVEL
-from rulekeep.commands.options import Flag, Rates, Seed, Texts, Whole, Workers
+from rulekeep.commands.options import Device, Flag, Rates, Seed, Texts, Whole, Workers
 from rulekeep.commands.runs import ended
 from rulekeep.compaction.compactors import find
 from rulekeep.compaction.figures import Place, Survival, cells
@@ -22,6 +22,7 @@ from rulekeep.records.store import results, write_text
 from rulekeep.reporting.compaction import label
 from rulekeep.specs import CompactionSpec, UsageError
 from rulekeep.specs.compaction import COMPACTED, STAND_INS
+from rulekeep.specs.language import Format
 from rulekeep.sweeps import planning
 from rulekeep.sweeps.making import make_runs
 
@@ -49,6 +50,8 @@ def compact(
     endpoint: str = "",
     families: Texts = (),
     compress: Texts = (),
+    device: Device = "cpu",
+    dtype: Format = "float32",
     seed: Seed = 1,
     write_histories: Path | None = None,
     compacted: Path | None = None,
@@ -111,6 +114,8 @@ def compact(
     compress
         What is done to the reader's cache of the whole history, beside the compactor everything,
         between commas: an eviction with the share it keeps, as in snapkv@0.25, or kivi@4bit.
+    dtype
+        Number format of the reader: float32, bfloat16.
     seed
         Seed of the histories.
     write_histories
@@ -147,7 +152,7 @@ def compact(
             compactor=name, budget=share, rounds=rounds, guard=guard, model=writer,
             summary_prompt=summary_prompt, histories=histories, tokens=tokens, style=style,
             control=checked, rules=rules, chat=chat, count=count, reader=reader,
-            endpoint=endpoint, families=families, seed=seed,
+            endpoint=endpoint, families=families, seed=seed, device=device, dtype=dtype,
             compress=compress if name == "everything" else (),
         )
         for name in compactors
