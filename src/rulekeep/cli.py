@@ -57,6 +57,7 @@ COMMANDS = {
     "check-task": "tasks:check_task",
     "list": "listing:list_",
     "harness lm-eval": "harness:lm_eval",
+    "harness kvpress": "harness:kvpress",
 }
 
 

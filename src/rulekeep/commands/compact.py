@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from rulekeep.analysis.summary import LEVEL, Interval
-from rulekeep.commands.options import Flag, Rates, Seed, Texts, Whole, Workers
+from rulekeep.commands.options import Device, Flag, Rates, Seed, Texts, Whole, Workers
 from rulekeep.commands.runs import ended
 from rulekeep.compaction.compactors import find
 from rulekeep.compaction.figures import Place, Survival, cells, is_kept
@@ -25,6 +25,7 @@ from rulekeep.records.store import results, write_text
 from rulekeep.reporting.compaction import label
 from rulekeep.specs import CompactionSpec, UsageError, choose
 from rulekeep.specs.compaction import COMPACTED, STAND_INS
+from rulekeep.specs.language import Format
 from rulekeep.sweeps import planning
 from rulekeep.sweeps.making import make_runs
 
@@ -52,6 +53,8 @@ def compact(
     endpoint: str = "",
     families: Texts = (),
     compress: Texts = (),
+    device: Device = "cpu",
+    dtype: Format = "float32",
     seed: Seed = 1,
     write_histories: Path | None = None,
     compacted: Path | None = None,
@@ -115,6 +118,8 @@ def compact(
     compress
         What is done to the reader's cache of the whole history, beside the compactor everything,
         between commas: an eviction with the share it keeps, as in snapkv@0.25, or kivi@4bit.
+    dtype
+        Number format of the reader: float32, bfloat16.
     seed
         Seed of the histories.
     write_histories
@@ -156,7 +161,7 @@ def compact(
             compactor=name, budget=share, rounds=rounds, guard=guard, model=writer,
             summary_prompt=summary_prompt, histories=histories, tokens=tokens, style=style,
             control=checked, rules=rules, chat=chat, count=count, reader=reader,
-            endpoint=endpoint, families=families, seed=seed,
+            endpoint=endpoint, families=families, seed=seed, device=device, dtype=dtype,
             compress=compress if name == "everything" else (),
         )
         for name in compactors
