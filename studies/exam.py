@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored
 from rulekeep.printable import markdown_table
-from rulekeep.records.beside import certificates, kept_beside
+from rulekeep.records.folders import kept_beside
 from rulekeep.registry import load_file
 from rulekeep.reporting.marked import pieces
 from rulekeep.study import Claim, Study, Sweep
@@ -58,7 +58,7 @@ def certified(*, default: bool) -> Callable[[Rows], str]:
 
     def table(_: Rows) -> str:
         found: list[tuple[tuple[Any, ...], list[str]]] = []
-        for record in certificates(kept_beside(CERTIFICATES, [])):
+        for record in kept_beside(CERTIFICATES, []):
             task, options = record["task"], record["options"]
             # The article is certified by exact enumeration: a table of its own.
             if not issubclass(TASKS[task], SampledTask):

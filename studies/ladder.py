@@ -22,7 +22,7 @@ from rulekeep.analysis.variants import is_variant
 from rulekeep.explain.record import GATE, Explanation, Trace
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
-from rulekeep.records.beside import kept_beside, of_kind
+from rulekeep.records.folders import kept_beside, of_kind
 from rulekeep.records.store import whole_runs
 from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec, mixer_specs

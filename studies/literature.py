@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from rulekeep.analysis.charts import COLOURS
 from rulekeep.analysis.plots import as_bytes
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
-from rulekeep.analysis.runs import Run
+from rulekeep.analysis.table import Run
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.specs import AnySpec, MixerSpec, mixer_specs

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from rulekeep.analysis.groups import Group, grouped
-from rulekeep.analysis.runs import Run
-from rulekeep.analysis.table import tabulated
+from rulekeep.analysis.table import Run, tabulated
 from rulekeep.records import Record, RecordedSpec
 
 # A record as JSON has it.

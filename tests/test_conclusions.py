@@ -31,8 +31,8 @@ from rulekeep.analysis.rows import (
     kib_a_layer,
     state_kib,
 )
-from rulekeep.analysis.runs import spoken
 from rulekeep.analysis.summary import summarise
+from rulekeep.analysis.table import spoken
 
 ROTARY = {"positions": "rotary"}
 

@@ -27,7 +27,7 @@ from rulekeep.explain.traces import (
     follow,
 )
 from rulekeep.mixers import Delta, Mixer, RoutedSlots
-from rulekeep.records.beside import kept_beside
+from rulekeep.records.folders import kept_beside
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.reporting.explained import explained as explained_runs
 from rulekeep.running import run as running

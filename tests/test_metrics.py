@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from reading import SAMPLED, every_answer, make, number
 
-from rulekeep.analysis.metrics import SampleScores, score_samples
+from rulekeep.analysis.metrics import score_samples
+from rulekeep.records.figures import SCORES
 from rulekeep.tasks import (
     Apply,
     Override,
@@ -55,25 +56,25 @@ def tiny(**changes: Any) -> Sample:
     return made._replace(**changes)
 
 
-def scores_of(sample: Sample, *rows: list[int], generated: Any = None) -> SampleScores:
+def scores_of(sample: Sample, *rows: list[int], generated: Any = None) -> dict[str, Any]:
     return score_samples([(sample, np.array(rows), generated)])
 
 
 def test_accuracies_count_the_positions_that_they_name() -> None:
     scores = scores_of(tiny(), [10, 0, 16, 10], [10, 12, 0, 0])
-    assert scores.n == 2
-    assert scores.shares["token_accuracy"] == 5 / 8
-    assert scores.shares["item_accuracy"] == 1 / 2
-    assert scores.shares["rule_accuracy"] == 4 / 6
-    assert scores.shares["retention"] == 3 / 4
-    assert scores.shares["joint"] == 1 / 2
-    assert scores.exact_teacher_forced == 0
+    assert scores["n"] == 2
+    assert scores["token_accuracy"] == 5 / 8
+    assert scores["item_accuracy"] == 1 / 2
+    assert scores["rule_accuracy"] == 4 / 6
+    assert scores["retention"] == 3 / 4
+    assert scores["joint"] == 1 / 2
+    assert scores["exact_teacher_forced"] == 0
 
 
 def test_chance_and_correction_by_hand() -> None:
     scores = scores_of(tiny(), [10, 0, 16, 10], [10, 12, 0, 0])
     retention = (1 / 6 + 1 / 5) / 2
-    assert scores.chance == {
+    assert scores["chance"] == {
         "token_accuracy": pytest.approx((1 / 6 + 1 / 5 + 1 / 2 + 1) / 4),
         "item_accuracy": 1 / 2,
         "rule_accuracy": pytest.approx((1 / 6 + 1 / 5 + 1) / 3),
@@ -81,13 +82,13 @@ def test_chance_and_correction_by_hand() -> None:
         "joint": pytest.approx(1 / 30),
         "exact": pytest.approx(1 / 60),
     }
-    assert scores.corrected["retention"] == pytest.approx((3 / 4 - retention) / (1 - retention))
-    assert scores.corrected["item_accuracy"] == 0
-    assert scores.corrected["exact"] is None
+    assert scores["corrected"]["retention"] == pytest.approx((3 / 4 - retention) / (1 - retention))
+    assert scores["corrected"]["item_accuracy"] == 0
+    assert scores["corrected"]["exact"] is None
     # All that is asked for can be read off: nothing is left to correct.
     given = scores_of(tiny(chance=np.ones((2, 4))), [10, 13, 16, 10], [10, 12, 17, 10])
-    assert given.shares["retention"] == 1
-    assert set(given.corrected.values()) == {None}
+    assert given["retention"] == 1
+    assert set(given["corrected"].values()) == {None}
 
 
 def test_what_is_given_counts_nowhere() -> None:
@@ -96,31 +97,31 @@ def test_what_is_given_counts_nowhere() -> None:
     sample = tiny(supervised=supervised)
     wrong = [0, 13, 0, 10], [0, 12, 0, 10]
     scores = scores_of(sample, *wrong, generated=np.array(wrong))
-    assert scores.exact_teacher_forced == 1
-    assert scores.shares.pop("item_accuracy") is scores.chance["item_accuracy"] is None
-    assert set(scores.shares.values()) == {1}
-    assert scores.intrusion_rate is None
-    assert scores.chance["exact"] == pytest.approx(1 / 5)
+    assert scores["exact_teacher_forced"] == 1
+    assert scores["item_accuracy"] is scores["chance"]["item_accuracy"] is None
+    assert {scores[name] for name in SCORES.keys() - {"item_accuracy"}} == {1}
+    assert scores["intrusion_rate"] is None
+    assert scores["chance"]["exact"] == pytest.approx(1 / 5)
 
 
 def test_retention_by_step_position_and_kind() -> None:
     prohibition = np.array([[1, 0, 0, 1], [0, 0, 0, 0]], dtype=bool)
     step = np.array([[0, 1, 1, 1]] * 2)
     scores = scores_of(tiny(prohibition=prohibition, step=step), [10, 0, 0, 0], [0, 12, 0, 0])
-    assert scores.retention_by_step == [
+    assert scores["retention_by_step"] == [
         {"step": 0, "n": 2, "retention": 1 / 2, "chance": pytest.approx(1 / 6)},
         {"step": 1, "n": 2, "retention": 1 / 2, "chance": pytest.approx(1 / 5)},
     ]
     # The second example says last the rule that stands first.
-    assert scores.retention_by_position == [
+    assert scores["retention_by_position"] == [
         {"position": 0, "n": 2, "retention": 1, "chance": pytest.approx((1 / 6 + 1 / 5) / 2)},
         {"position": 1, "n": 2, "retention": 0, "chance": pytest.approx((1 / 6 + 1 / 5) / 2)},
     ]
-    assert scores.retention_by_kind == {
+    assert scores["retention_by_kind"] == {
         "prohibition": {"n": 1, "retention": 1, "chance": pytest.approx(1 / 6)},
         "requirement": {"n": 3, "retention": 1 / 3, "chance": pytest.approx((1 / 6 + 2 / 5) / 3)},
     }
-    assert scores_of(tiny(), [0] * 4, [0] * 4).retention_by_kind == {}
+    assert scores_of(tiny(), [0] * 4, [0] * 4)["retention_by_kind"] == {}
 
 
 def test_positions_are_ranks_of_the_instructions_of_each_example() -> None:
@@ -128,24 +129,24 @@ def test_positions_are_ranks_of_the_instructions_of_each_example() -> None:
     source = np.array([[5, 1, -1, 3], [0, 2, -1, 4]])
     sample = tiny(first_mention=first, source=source, rule_words=None)
     scores = scores_of(sample, [10, 0, 16, 0], [0, 0, 17, 10])
-    found = [entry["retention"] for entry in scores.retention_by_position]
+    found = [entry["retention"] for entry in scores["retention_by_position"]]
     assert found == [0, 0, 1]
-    assert [entry["position"] for entry in scores.retention_by_position] == [0, 1, 2]
+    assert [entry["position"] for entry in scores["retention_by_position"]] == [0, 1, 2]
 
 
 def test_intrusions_by_hand() -> None:
     # Wrong are 11 (a decoy) and 15 (none), then 13 (a decoy elsewhere) and, right, 12.
     scores = scores_of(tiny(), [11, 15, 16, 10], [13, 12, 17, 10])
-    assert scores.intrusion_rate == 1 / 3
+    assert scores["intrusion_rate"] == 1 / 3
     # Decoys 11 and 14 among 5 wrong words, then among 4; 12 among 5.
-    assert scores.intrusion_chance == pytest.approx((2 / 5 + 2 / 4 + 1 / 5) / 3)
+    assert scores["intrusion_chance"] == pytest.approx((2 / 5 + 2 / 4 + 1 / 5) / 3)
     # After a right 10 no rule is 10 again: decoys 11 and 14 among 11, 12, 14 and 15.
     after_right = scores_of(tiny(), [10, 15, 16, 10], [10, 12, 17, 10])
-    assert (after_right.intrusion_rate, after_right.intrusion_chance) == (0, 2 / 4)
+    assert (after_right["intrusion_rate"], after_right["intrusion_chance"]) == (0, 2 / 4)
     right = scores_of(tiny(), [10, 13, 0, 0], [10, 12, 0, 0])
-    assert right.intrusion_rate is right.intrusion_chance is None
+    assert right["intrusion_rate"] is right["intrusion_chance"] is None
     untold = scores_of(tiny(rule_words=None), [11, 15, 16, 10], [13, 12, 17, 10])
-    assert untold.intrusion_rate is None
+    assert untold["intrusion_rate"] is None
 
 
 def test_an_answer_that_several_rules_demand_names_that_of_its_group() -> None:
@@ -158,11 +159,11 @@ def test_an_answer_that_several_rules_demand_names_that_of_its_group() -> None:
     # Decoys: 10 and 11; then 13 and 12.
     sample.tokens[:, 3:5] = [[10, 11], [13, 12]]
     scores = scores_of(sample, [0, 0, 16, 21], [0, 0, 17, 22])
-    assert scores.intrusion_rate == 2 / 4
+    assert scores["intrusion_rate"] == 2 / 4
     # Of two wrong words each: 10 of (10, 12); none of (13, 15); none of (10, 11); 13 of (13, 14).
-    assert scores.intrusion_chance == pytest.approx((1 / 2 + 0 + 0 + 1 / 2) / 4)
+    assert scores["intrusion_chance"] == pytest.approx((1 / 2 + 0 + 0 + 1 / 2) / 4)
     # A decoy of another group is named by an answer of its own.
-    assert scores_of(sample, [21, 21, 16, 21], [22, 22, 17, 22]).intrusion_rate == 1
+    assert scores_of(sample, [21, 21, 16, 21], [22, 22, 17, 22])["intrusion_rate"] == 1
 
 
 TASKS_BY_NAME: dict[str, tuple[type[SampledTask], dict[str, Any]]] = {
@@ -230,17 +231,17 @@ def test_a_guesser_without_the_context_scores_chance(name: str) -> None:
     names = ["retention", "rule_accuracy", "joint"]
     names += ["token_accuracy", "item_accuracy", "exact"] if task.name == "recite" else []
     for metric in names:
-        found, chance = scores.shares[metric], scores.chance[metric]
+        found, chance = scores[metric], scores["chance"][metric]
         count = sample.first_mention.sum() if metric == "retention" else len(sample.tokens)
         assert abs(found - chance) < 4 * (chance * (1 - chance) / count) ** 0.5 + 1e-3, metric
-    for metric in set(names) & set(scores.corrected):
-        level = scores.chance[metric]
+    for metric in set(names) & set(scores["corrected"]):
+        level = scores["chance"][metric]
         assert level is not None
-        expected = (scores.shares[metric] - level) / (1 - level)
-        assert scores.corrected[metric] == pytest.approx(expected)
-    assert scores.intrusion_rate is not None
+        expected = (scores[metric] - level) / (1 - level)
+        assert scores["corrected"][metric] == pytest.approx(expected)
+    assert scores["intrusion_rate"] is not None
     if not biased:
-        assert scores.intrusion_rate == pytest.approx(scores.intrusion_chance, abs=0.06)
+        assert scores["intrusion_rate"] == pytest.approx(scores["intrusion_chance"], abs=0.06)
 
 
 @every_task
@@ -264,7 +265,7 @@ def test_chunks_change_no_bit(name: str) -> None:
     assert score_samples(parts) == whole
     assert score_samples(reversed(parts)) == whole
     # A record's row: plain JSON, no NaN in it, and itself again after the round trip.
-    row = whole.as_dict()
+    row = whole
     assert json.loads(json.dumps(row, allow_nan=False)) == row
 
 
@@ -303,8 +304,8 @@ def test_chance_of_whole_answers_is_that_of_the_likeliest_one(
     sample = made.sample("train", 96, 3000)
     scores = score_samples([(sample, sample.answers, None)])
     joint, exact = (float(best[name] / total[name]) for name in ("joint", "exact"))
-    assert scores.chance["joint"] == pytest.approx(joint, rel=1e-9)
+    assert scores["chance"]["joint"] == pytest.approx(joint, rel=1e-9)
     if task in (Recite, Recall) or options["kinds"] == 1:
-        assert scores.chance["exact"] == pytest.approx(exact, rel=1e-9)
+        assert scores["chance"]["exact"] == pytest.approx(exact, rel=1e-9)
     else:
-        assert scores.chance["exact"] == pytest.approx(exact, abs=0.003)
+        assert scores["chance"]["exact"] == pytest.approx(exact, abs=0.003)

@@ -81,7 +81,7 @@ def test_steps_tell_numbers_of_pairs_apart() -> None:
     assert steps == list(range(sum(PAIRS)))
     sample = TASK.sample("test", 256, 100)
     right = np.where(np.array(pairs_of(sample))[:, None] == 8, sample.answers, -1)
-    rows = score_samples([(sample, right, None)]).retention_by_step
+    rows = score_samples([(sample, right, None)])["retention_by_step"]
     assert {row["step"] for row in rows if row["retention"] == 1} <= set(steps_of(8))
     assert sum(row["n"] for row in rows if row["step"] in steps_of(8)) == 20 * FEWEST
 

@@ -14,7 +14,7 @@ from report_records import record as made_up
 from report_records import typed
 
 from rulekeep.analysis.table import merged, tabulated
-from rulekeep.records.beside import kept_beside, of_kind
+from rulekeep.records.folders import kept_beside, of_kind
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
 from rulekeep.records.store import (
     FORMER_IDS,
@@ -203,7 +203,7 @@ def test_the_beginning_of_two_ids_is_refused(folder: Path, run: Command) -> None
     ("changes", "message"),
     [
         ({"status": "failed"}, "has no result; let rulekeep resume runs make"),
-        ({"status": "odd"}, "is unknown"),
+        ({"status": "odd"}, "status 'odd': "),
     ],
 )
 def test_what_is_not_finished_is_not_packed(

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from report_records import Values, asked, groups_of, read_runs, record, typed
 
-from rulekeep.analysis.baselines import rivals
 from rulekeep.analysis.groups import against_attention, grouped
 from rulekeep.analysis.ranking import Ranking, ranked
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import packed_values
 from rulekeep.reporting.main_tables import ranked as table_of
 from rulekeep.reporting.sentences import sentences
+from rulekeep.reporting.write import rivals
 
 SEEDS = (1, 2, 3, 4, 5)
 ROTARY, CONVOLVED = {"positions": "rotary"}, {"positions": "rotary", "conv_size": 4}

@@ -12,9 +12,10 @@ from scripts import script
 
 from rulekeep.mixers import MIXERS
 from rulekeep.records import Record
+from rulekeep.records.folders import runs_of_id
 from rulekeep.records.identity import identify
 from rulekeep.records.pack import PACKED, packed
-from rulekeep.records.store import former_ids, read_runs, runs_of_id, write_record
+from rulekeep.records.store import former_ids, read_runs, write_record
 from rulekeep.records.weights import check_weights
 from rulekeep.registry import options_of
 from rulekeep.running.weights import save_weights

@@ -14,7 +14,7 @@ from rulekeep import cli
 from rulekeep.checks import certificate
 from rulekeep.records.provenance import code_of_file
 from rulekeep.records.store import packed_values, write_record
-from rulekeep.reporting import folders as reported
+from rulekeep.reporting import write as reported
 from rulekeep.reporting.certified import certificates
 from rulekeep.reporting.write import write_report
 from rulekeep.tasks import Recite
@@ -114,7 +114,9 @@ def test_the_committed_certificates_are_found_and_the_articles_fails() -> None:
     ids=range(4),
 )
 def test_a_broken_certificate_counts_for_nothing_and_is_said(tmp_path: Path, broken: Any) -> None:
-    write_report(typed([record()]), tmp_path, "c", certificates=[broken, proof()])
+    write_report(
+        typed([record()]), tmp_path, "c", certificates=[{"kind": "certificate", **broken}, proof()]
+    )
     for file in ("report.html", "report.md"):
         text = (tmp_path / file).read_text().replace("\\", "")
         assert "not whole, left out" in text

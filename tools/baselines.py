@@ -8,10 +8,10 @@ one in src/rulekeep/certificates, which every report reads.
 
 from pathlib import Path
 
-from rulekeep.analysis.baselines import CERTIFICATES, baseline, protocol
 from rulekeep.analysis.groups import grouped
-from rulekeep.analysis.runs import Run
-from rulekeep.records.folders import SHIPPED
+from rulekeep.analysis.table import Run
+from rulekeep.commands.beside import baseline
+from rulekeep.records.folders import CERTIFICATES, SHIPPED
 from rulekeep.records.pack import PACKED, packed
 from rulekeep.records.store import (
     FORMER_IDS,
@@ -30,7 +30,7 @@ def chosen(root: Path = ROOT) -> list[dict[str, object]]:
     """The records of every baseline of the catalogue at the rate that was chosen for it."""
     folder = root / "results" / "catalogue"
     runs = [
-        Run.of(record, str(protocol(record)), name)
+        Run.of(record, str(record.protocol), name)
         for record in packed_results(folder).values()
         if (name := baseline(record))
     ]

@@ -17,7 +17,6 @@ from rulekeep.analysis.groups import Group
 from rulekeep.analysis.ranking import kept
 from rulekeep.analysis.rows import Row, Rows, TaskSetting, Variant, state_kib
 from rulekeep.analysis.summary import failing_not_excluded
-from rulekeep.analysis.variants import shown_options
 from rulekeep.mixers import MIXERS
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -78,7 +77,7 @@ def variants(records: Iterable[Record]) -> dict[str, Variant]:
     """Every mixer with its options and the settings of its model, named by what was given."""
     found = {}
     for one in records:
-        given = shown_options(one)
+        given = one.shown_options
         model = {key: one.spec.rest[key] for key in _MODEL if key in one.given}
         text = written(one.spec.mixer, {**given, **model})
         # What has fewer hidden channels has them for parameters alike.

@@ -21,8 +21,8 @@ from rulekeep.console import command_line, say
 from rulekeep.executors.base import RunFailedError as RunFailedError
 from rulekeep.mixers import MIXERS
 from rulekeep.records import Record
-from rulekeep.records.folders import done_run, existing, run_folder
-from rulekeep.records.store import RunFolder, read_runs, runs_of_id, whole_runs
+from rulekeep.records.folders import done_run, existing, run_folder, runs_of_id
+from rulekeep.records.store import RunFolder, read_runs, whole_runs
 from rulekeep.registry import Registry
 from rulekeep.specs import Option, RunSpec, UsageError, mixer_specs, written
 from rulekeep.tasks import TASKS
@@ -264,7 +264,7 @@ def report(runs: Place, /, *more: Place, out: str | os.PathLike[str] | None = No
         UsageError: there is no such folder, or nothing in it to report on.
     """
     # Plotting brings libraries that take a second to load.
-    from rulekeep.reporting.folders import report_on
+    from rulekeep.reporting.write import report_on
 
     folders = [*dict.fromkeys(_path(one, whole=True) for one in (runs, *more))]
     made = report_on(folders, out)

@@ -8,7 +8,6 @@ Every row has every column; a missing value is None. Scores are fractions from 0
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from rulekeep.analysis.variants import shown_options
 from rulekeep.records import Evaluation, Record
 from rulekeep.records.figures import SCORES
 from rulekeep.specs import written
@@ -29,7 +28,7 @@ def _row(record: Record, one: Evaluation | None) -> dict[str, Value]:
     placement, rules = (spec.task_options.get(key) for key in ("placement", "rules"))
     added = spec.rest.get("added_positions")
     # A failed run of before does not say what was asked.
-    own = shown_options(record) if record.asked else spec.mixer_options
+    own = record.shown_options if record.asked else spec.mixer_options
     figures = {} if one is None else one.figures
     at = 0 if one is None else one.context
     return {

@@ -7,30 +7,83 @@ that failed, timed out or were killed are no results and are in no group.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from rulekeep.analysis.runs import BASELINE, LEARNED, Run, figures
 from rulekeep.analysis.summary import (
     RateChoice,
     Summary,
     ValidationScores,
+    chance_corrected,
     choose_learning_rate,
     mean_scores,
     paired_difference,
     summarise,
     summarise_scores,
 )
+from rulekeep.analysis.table import BASELINE, LEARNED, Run
+from rulekeep.records import Evaluation, Record
 from rulekeep.records.figures import SCORES
-from rulekeep.records.record import Evaluation
+from rulekeep.records.record import PARTS
 
 # What two groups must have in common to be compared, beside task and length.
 _ALIKE = ("steps", "batch_size", "mixed_lengths", "length_growth", "width", "layers")
 # What a run that diverged has no value of, where none of its seeds ended.
 _SCORED = {*SCORES, "val_loss", "intrusion_rate"}
 BySeed: TypeAlias = Mapping[int, float]
+
+
+class Figure(NamedTuple):
+    """A figure of a run: a cost, or what it scored on a split at a tested length in tokens.
+
+    `table` is `scores`, `chance` (of a score), `corrected` (a score without it), `parts` (retention
+    by step, position and kind) or `costs`. Costs have no split, and those of the whole run no
+    length.
+    """
+
+    table: str
+    figure: str
+    split: str | None
+    tested: int | None
+    value: float
+
+
+def figures(record: Record) -> Iterator[Figure]:
+    """Every figure of a run that ended; of one that diverged what it was tested for before."""
+    for one in record.evaluations:
+        for table, figure, value in _scored(one):
+            yield Figure(table, figure, one.split, one.context, value)
+    if record.has_model:
+        by_length = {"state_bytes": record.state_bytes, "decode_ms_per_token": record.decode_ms}
+        for figure, costs in by_length.items():
+            for at, value in costs.items():
+                yield Figure("costs", figure, None, at, value)
+        for figure, value in record.costs.items():
+            if math.isfinite(value):
+                yield Figure("costs", figure, None, None, value)
+
+
+def _scored(one: Evaluation) -> Iterator[tuple[str, str, float]]:
+    chance = dict(one.chance)
+    for figure, value in one.figures.items():
+        if figure == "intrusion_chance":
+            yield "chance", "intrusion_rate", value
+            continue
+        yield "scores", figure, value
+        if figure in chance:
+            yield "corrected", figure, chance_corrected(value, chance[figure])
+    for figure, level in chance.items():
+        yield "chance", figure, level
+    for part in PARTS:
+        for label, (retention, level) in one.parts.get(part, {}).items():
+            figure = f"retention, {part} {label}"
+            yield "parts", figure, retention
+            yield "chance", figure, level
+            # A default is no retention: its chance is 1, and nothing is left to correct.
+            if level < 1:
+                yield "corrected", figure, chance_corrected(retention, level)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +127,8 @@ class Group:
 
     @property
     def is_own(self) -> bool:
-        """Whether the mixer is a plug-in: the user of a report looks for it first."""
-        # As it was asked for: the name that is shown may be shortened.
-        return ":" in self.first.record.spec.mixer
+        """Whether the mixer is a plug-in."""
+        return self.first.is_own
 
     @property
     def is_attention(self) -> bool:

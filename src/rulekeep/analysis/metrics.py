@@ -3,7 +3,7 @@
 `score_samples` takes `Sample`s in chunks, so that long contexts need not be held at once:
 
     >>> sample = task.sample("test", 256, 100)
-    >>> score_samples([(sample, predictions, generated)]).as_dict()
+    >>> score_samples([(sample, predictions, generated)])["retention"]
 
 Predictions are teacher-forced: position i of the answer is predicted from the true tokens
 before it. Generated answers are the model's own, each token from its own tokens before.
@@ -14,58 +14,15 @@ A score s with chance level c is corrected to (s - c) / (1 - c): 0 is chance, 1 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rulekeep.analysis.summary import chance_corrected
 from rulekeep.records.figures import SCORES
 from rulekeep.tasks.base import AnswerMask, AnswerTable, Role
 from rulekeep.tasks.sampled import RuleWords, Sample
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleScores:
-    """Scores over `n` examples, each from 0 to 1; None if nothing counts.
-
-    Only supervised positions count.
-
-    `shares` are those of `SCORES`. `retention` is over first mentions of rules, which cannot be
-    copied from the answer. `joint` is over examples with a first mention. `exact` is None if none
-    were generated; `exact_teacher_forced` is the same for predictions.
-
-    Of the wrong answers at first mentions, `intrusion_rate` is the fraction that name a decoy from
-    before. `intrusion_chance` is the mean fraction of wrong rules, possible there, that stand as
-    decoys.
-
-    `retention_by_step` is by step of the output. `retention_by_position` is by the rank of the
-    instruction in the context, from 0. `retention_by_kind` is by `requirement`, `prohibition` and
-    `default` (the first time that an attribute shows one), in tasks with prohibitions. Each entry
-    has `n` answers, `retention` and `chance`.
-
-    `chance` is the level of the best guess without the context (see `Sample`). For `exact` and
-    `joint` it is the mean over examples of the product over positions. For `joint` this is exact.
-    For `exact` it is exact if chance at a position does not depend on earlier answers. With several
-    kinds of items it does, and the product errs by less than 0.003. The guesser knows whether a
-    rule stands at a position, so chance is 1 for defaults, but not which kind of rule. `corrected`
-    are scores corrected for chance.
-    """
-
-    n: int
-    shares: dict[str, float | None]
-    exact_teacher_forced: float | None
-    intrusion_rate: float | None
-    intrusion_chance: float | None
-    retention_by_step: list[dict[str, Any]]
-    retention_by_position: list[dict[str, Any]]
-    retention_by_kind: dict[str, dict[str, Any]]
-    chance: dict[str, float | None]
-    corrected: dict[str, float | None]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Name to value, as records keep them: all of it goes into JSON."""
-        rest = asdict(self)
-        return {**rest.pop("shares"), **rest}
 
 
 @dataclass
@@ -120,11 +77,32 @@ def _ids(sample: Sample, said: AnswerTable) -> AnswerTable:
 
 def score_samples(
     parts: Iterable[tuple[Sample, AnswerTable, AnswerTable | None]],
-) -> SampleScores:
-    """Scores of predicted and generated answers, pooled over chunks of examples.
+) -> dict[str, Any]:
+    """Scores of predicted and generated answers by name, as records keep them.
 
-    Each part is a chunk, its teacher-forced predictions and its generated answers, both `[n,
-    answer]` token ids. The chunking changes no figure.
+    Each part is a chunk of examples, its teacher-forced predictions and its generated answers, both
+    `[n, answer]` token ids. The chunking changes no figure. Scores are from 0 to 1, over supervised
+    positions only; None if nothing counts. `n` is the number of examples.
+
+    `retention` is over first mentions of rules, which cannot be copied from the answer. `joint` is
+    over examples with a first mention. `exact` is None if none were generated;
+    `exact_teacher_forced` is the same for predictions.
+
+    Of the wrong answers at first mentions, `intrusion_rate` is the fraction that name a decoy from
+    before. `intrusion_chance` is the mean fraction of wrong rules, possible there, that stand as
+    decoys.
+
+    `retention_by_step` is by step of the output. `retention_by_position` is by the rank of the
+    instruction in the context, from 0. `retention_by_kind` is by `requirement`, `prohibition` and
+    `default` (the first time that an attribute shows one), in tasks with prohibitions. Each entry
+    has `n` answers, `retention` and `chance`.
+
+    `chance` is the level of the best guess without the context (see `Sample`). For `exact` and
+    `joint` it is the mean over examples of the product over positions. For `joint` this is exact.
+    For `exact` it is exact if chance at a position does not depend on earlier answers. With several
+    kinds of items it does, and the product errs by less than 0.003. The guesser knows whether a
+    rule stands at a position, so chance is 1 for defaults, but not which kind of rule. `corrected`
+    are scores corrected for chance.
 
     Raises:
         ValueError: a shape is not that of the answers, they are no token ids, or only some chunks
@@ -153,24 +131,23 @@ def score_samples(
     # It is known where nothing was generated too.
     chance["exact"] = of("exact_teacher_forced").chance
     kinds = dict(by("kind"))
-    return SampleScores(
-        n=n,
-        shares=shares,
-        exact_teacher_forced=of("exact_teacher_forced").share,
-        intrusion_rate=of("intrusion").share,
-        intrusion_chance=of("intrusion").chance,
-        retention_by_step=[{"step": step, **entry} for step, entry in by("step")],
-        retention_by_position=[{"position": rank, **entry} for rank, entry in by("position")],
-        retention_by_kind=kinds if "prohibition" in kinds else {},
-        chance=chance,
-        corrected={name: _corrected(shares[name], chance[name]) for name in SCORES},
-    )
-
-
-def _corrected(share: float | None, chance: float | None) -> float | None:
-    if share is None or chance is None or chance == 1:
-        return None
-    return (share - chance) / (1 - chance)
+    return {
+        **shares,
+        "n": n,
+        "exact_teacher_forced": of("exact_teacher_forced").share,
+        "intrusion_rate": of("intrusion").share,
+        "intrusion_chance": of("intrusion").chance,
+        "retention_by_step": [{"step": step, **entry} for step, entry in by("step")],
+        "retention_by_position": [{"position": rank, **entry} for rank, entry in by("position")],
+        "retention_by_kind": kinds if "prohibition" in kinds else {},
+        "chance": chance,
+        "corrected": {
+            name: None
+            if share is None or (level := chance[name]) in (None, 1)
+            else chance_corrected(share, level)
+            for name, share in shares.items()
+        },
+    }
 
 
 def _count(

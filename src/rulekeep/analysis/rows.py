@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rulekeep.analysis.groups import Group, grouped
-from rulekeep.analysis.runs import Run
 from rulekeep.analysis.summary import Summary, paired_difference
-from rulekeep.analysis.table import merged
+from rulekeep.analysis.table import Run, merged
 from rulekeep.analysis.variants import is_of_task, is_variant
 from rulekeep.printable import counted, markdown_table
 from rulekeep.records import Record
@@ -99,9 +98,6 @@ class Rows:
     """Records by variant and task setting: one cell each, at the rate chosen on the validation set.
 
     A cell counts if all `seeds` are run, trained at `context` tokens at most.
-
-    Raises:
-        UsageError: a cell has two results of one rate and seed, or results of two versions.
     """
 
     def __init__(
@@ -144,11 +140,7 @@ class Rows:
         return self._cells.get((variant, setting))
 
     def group(self, variant: str, setting: TaskSetting) -> Group:
-        """The runs of a variant on a task setting, which must be complete.
-
-        Raises:
-            ValueError: they are not.
-        """
+        """The runs of a variant on a task setting, which must be complete."""
         found = self.cell(variant, setting)
         if found is None:
             raise ValueError(f"{variant}, {setting.name}: not run")
@@ -168,11 +160,7 @@ class Rows:
         return Row(group.by_seed(figure, length), summary)
 
     def known(self, variant: str, setting: TaskSetting, figure: str, length: int) -> Row:
-        """One figure, which must exist.
-
-        Raises:
-            ValueError: it is not run.
-        """
+        """One figure, which must exist."""
         found = self.row(variant, setting, figure, length)
         if found is None:
             raise ValueError(f"{variant}, {setting.name}, {figure} at {length}: not run")
@@ -199,11 +187,7 @@ class Rows:
     def more(
         self, variant: str, other: str, setting: TaskSetting, figure: str, length: int
     ) -> Summary:
-        """What one variant has more than another, paired by seed.
-
-        Raises:
-            ValueError: one of both is not run.
-        """
+        """What one variant has more than another, paired by seed."""
         both = [self.known(one, setting, figure, length).seeds for one in (variant, other)]
         return paired_difference(*both)
 
@@ -238,11 +222,7 @@ class Rows:
 
 
 def _check_alike(runs: Iterable[Run], settings: Sequence[TaskSetting]) -> None:
-    """Seeds of two versions, or of two trainings, are no seeds of one variant.
-
-    Raises:
-        UsageError: a cell has two versions of code, or two results of one rate and seed.
-    """
+    """Seeds of two versions, or of two trainings, are no seeds of one variant."""
     firsts: dict[tuple[str, str], Run] = {}
     seeds: dict[tuple[str, str, float | None, int], Run] = {}
     for run in runs:

@@ -1,21 +1,102 @@
 """Records as a table: a row a run, of which no two are one, each with its task and its label.
 
     runs, notes = tabulated(merged(records))
+    runs[0].label       # "attention, rotary", "delta, heads 2, short convolution", "mine.py:Mine"
 
-A model that was trained twice, for other tests, as in several folders, is one run.
+A model that was trained twice, for other tests, as in several folders, is one run. A label names
+the mixer, and the options that differ from its defaults. It stands for one variant: two models
+never share one, and one model has the same everywhere.
 
 A report groups this table by task, variant and training length (`analysis.groups`).
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import reduce
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from typing import TypeAlias
 
-from rulekeep.analysis.runs import BASELINE, Run, labels, named
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.record import how_ended, name
+from rulekeep.specs import ArticleCell
+
+# What places a run, or says how long and carefully it was looked at: no part of a mixer's name.
+_PLACED = {
+    "task", "task_options", "mixer", "context", "test_contexts", "seed", "learning_rate",
+    "evaluate_every", "validation_examples", "test_examples", "long_test_examples", "threads",
+}  # fmt: skip
+
+BASELINE = "attention"
+LEARNED = "learned"
+# Of a run's settings, those that are no part of the model.
+_HOW_TRAINED = {
+    "mixed_lengths", "length_growth", "steps", "batch_size", "warmup_steps", "final_share",
+    "weight_decay", "max_gradient_norm", "stop_when_solved", "initial_states", "state_steps",
+    "device", "precision",
+}  # fmt: skip
+_IN_FILE = re.compile(r"(?:.*[/\\])?([\w.-]+\.py:\w+)")
+# Options with their values, by name.
+Parts: TypeAlias = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A row of the table: one run.
+
+    `task` includes its difficulty if the task was run at several. `context` is the training length
+    in tokens; an outside model stands at the longest of the others. `settings` are the options of
+    its mixer and of its training.
+    """
+
+    record: Record
+    task: str
+    label: str
+    context: int
+    settings: Mapping[str, str]
+
+    @classmethod
+    def of(cls, record: Record, task: str = "", label: str = "") -> "Run":
+        """The row of a record, of this task and label."""
+        # A mixer's own options beside what the spec says of the model; its names come first.
+        spec = record.spec
+        own, rest = named(spec.mixer_options), named(spec.rest)
+        rest = {key: value for key, value in rest.items() if key not in _PLACED}
+        settings = rest | {f"mixer {k}" if k in rest else k: value for k, value in own.items()}
+        task = task or name(spec.task, "(no task)")
+        return cls(record=record, task=task, label=label, context=spec.context, settings=settings)
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return self.record.spec.seed
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate."""
+        return self.record.spec.learning_rate
+
+    @cached_property
+    def mixer(self) -> str:
+        """The mixer's name."""
+        return name(self.record.spec.mixer, "(no mixer)")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the mixer is a plug-in: the user of a report looks for it first."""
+        # As it was asked for: the name that is shown may be shortened.
+        return ":" in self.record.spec.mixer
+
+    @property
+    def test_contexts(self) -> tuple[int, ...]:
+        """Every length in tokens that was to be tested, from the shortest."""
+        return tuple(sorted({*self.record.spec.test_contexts, *self.record.tested_later}))
+
+    @property
+    def trained_at(self) -> int | None:
+        """The training length in tokens; None for an outside model, which is not trained."""
+        return self.context if self.record.spec.is_trained else None
 
 
 def tabulated(records: Sequence[Record]) -> tuple[list[Run], list[str]]:
@@ -118,35 +199,130 @@ def _trained(record: Record) -> list[dict[str, float]]:
     ]
 
 
+def named(values: Mapping[str, object]) -> dict[str, str]:
+    """Options and their values as short printable names."""
+    return {name(key, "?"): name(value, "none") for key, value in values.items()}
+
+
 def _named(runs: Sequence[Run]) -> list[Run]:
     """Runs with their tasks named, and with the options of their mixers that came after them.
 
     An option of a task is part of its name where the task was run at several values.
     """
     options = [named(run.record.spec.task_options) for run in runs]
-    values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    of_task: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     defaults: dict[str, dict[str, str]] = defaultdict(dict)
     for run, own in zip(runs, options, strict=True):
-        for key, value in own.items():
-            values[run.task][key].add(value)
+        of_task[run.task].append(own)
         # A run that failed may not say what was asked for: its plan may be lost.
         if run.record.is_result:
             given = run.record.given
             defaults[run.mixer] |= {k: v for k, v in run.settings.items() if k not in given}
-    for run, own in zip(runs, options, strict=True):
-        for key in values[run.task].keys() - own.keys():
-            values[run.task][key].add("none")
+    several = {task: sorted(_varying(every)) for task, every in of_task.items()}
     shown = []
     for run, own in zip(runs, options, strict=True):
-        several = [key for key, each in sorted(values[run.task].items()) if len(each) > 1]
         # Where rules stand is said by itself: early or marked.
         parts = [
-            f"{'' if key == 'placement' else f'{key} '}{own.get(key, 'none')}" for key in several
+            f"{'' if key == 'placement' else f'{key} '}{own.get(key, 'none')}"
+            for key in several[run.task]
         ]
         # A run of before an option was made with its default.
         settings = {**defaults[run.mixer], **run.settings}
         shown.append(replace(run, task=", ".join([run.task, *parts]), settings=settings))
     return shown
+
+
+def _varying(tables: Iterable[Mapping[str, str]]) -> set[str]:
+    """The keys whose values differ between tables."""
+    every = [*tables]
+    keys = set[str]().union(*every)
+    return {key for key in keys if len({table.get(key, "none") for table in every}) > 1}
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """A label for each run, in order.
+
+    A label names options that are not defaults. If two models would share it, it names more:
+    settings of the model that vary among all runs of that name, then settings of training that vary
+    on one task.
+    """
+    of_mixer: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        of_mixer[run.mixer].append(run)
+    differing = {
+        mixer: _varying(run.settings for run in same) - _HOW_TRAINED
+        for mixer, same in of_mixer.items()
+        if same[0].is_own
+    }
+    owned = [(run, _own(run, differing.get(run.mixer, set()))) for run in runs]
+    models: dict[tuple[str, Parts], list[Run]] = defaultdict(list)
+    kinds: dict[tuple[str, str, int, Parts], list[Run]] = defaultdict(list)
+    for run, own in owned:
+        models[run.mixer, own].append(run)
+        kinds[run.task, run.mixer, run.context, own].append(run)
+    of_model = {
+        key: _varying(run.settings for run in same) - _HOW_TRAINED for key, same in models.items()
+    }
+    trained: dict[tuple[str, str, Parts], set[str]] = defaultdict(set)
+    for (task, mixer, _, own), same in kinds.items():
+        trained[task, mixer, own] |= _varying(run.settings for run in same)
+    variants, same_label = list[tuple[Run, str, Parts]](), defaultdict[str, set[object]](set)
+    for run, own in owned:
+        keys = of_model[run.mixer, own] | trained[run.task, run.mixer, own]
+        more = sorted(keys - {key for key, _ in own})
+        parts = (*own, *((key, run.settings.get(key, "none")) for key in more))
+        # The name of a mixer; for one in a file, without folders.
+        in_file = _IN_FILE.fullmatch(run.record.spec.mixer)
+        label = spoken(name(in_file[1], "") if in_file else run.mixer, parts)
+        same_label[label].add((run.mixer, parts))
+        variants.append((run, label, parts))
+    return [
+        label
+        if len(same_label[label]) == 1
+        else ", ".join([run.mixer, *(f"{key} {value}" for key, value in parts)])
+        for run, label, parts in variants
+    ]
+
+
+def _own(run: Run, differing: set[str]) -> Parts:
+    """The options of its mixer that are not the default, and the signal added to its input.
+
+    Of a mixer from elsewhere those that are `differing` between its runs.
+    """
+    record, own = run.record, named(run.record.spec.mixer_options)
+    if run.is_own:
+        kept = {key: value for key, value in run.settings.items() if key in differing}
+    else:
+        told = {*record.given}
+        # Attention is named by its positions everywhere: a baseline says what it is. A record that
+        # says nothing of them had none.
+        if run.mixer == BASELINE and own:
+            told, own = told | {"positions"}, {"positions": "none"} | own
+        # A cell of the article has what was asked for alone.
+        if record.spec.kind == ArticleCell.kind:
+            told |= own.keys()
+        kept = {key: value for key, value in own.items() if key in told}
+    added = run.settings.get("added_positions", "none")
+    if added != "none":
+        kept["added_positions"] = added
+    return tuple(sorted(kept.items()))
+
+
+def spoken(mixer: str, parts: Parts) -> str:
+    """A label in words: "attention, rotary, earliness", "delta, heads 2, short convolution"."""
+    options = dict(parts)
+    added, said = options.pop("added_positions", "none"), []
+    if (own := options.pop("positions", None)) is not None and (own, added) != ("none", LEARNED):
+        said.append("no positions" if own == "none" else own)
+    if added not in ("none", "earliness"):
+        said.append(f"{added} positions")
+    if (size := options.pop("conv_size", "none")) != "none":
+        said.append("convolution" if size == "4" else f"convolution {size}")
+    for key, value in options.items():
+        words = key.replace("_", " ").replace(".", " ")
+        said.append({"True": words, "False": f"no {words}"}.get(value, f"{words} {value}"))
+    # Earliness says how early a token is, which is not where: it stands beside positions.
+    return ", ".join([mixer, *said, *["earliness"] * (added == "earliness")])
 
 
 def _beside_trained(runs: Sequence[Run]) -> list[Run]:

@@ -27,19 +27,13 @@ def is_variant(record: Record, one: MixerSpec, **settings: Option) -> bool:
         return False
     # All that its id counts was asked for. The rest may be a default, which only it says.
     asked = _by_mixer(one, spec.mixer_options)
-    given = {k: v for k, v in spec.mixer_options.items() if k in record.given_options}
-    return given.items() <= asked.items() <= spec.mixer_options.items()
+    return record.shown_options.items() <= asked.items() <= spec.mixer_options.items()
 
 
 def is_of_task(record: Record, task: str, **options: object) -> bool:
     """Whether a record is of this task with these options; other options may differ."""
     spec = record.spec
     return spec.task == task and options.items() <= spec.task_options.items()
-
-
-def shown_options(record: Record) -> dict[str, Option]:
-    """The options of its mixer that a record was asked for and that are not the default."""
-    return {key: value for key, value in record.spec.mixer_options.items() if key in record.given}
 
 
 def _by_mixer(one: MixerSpec, known: Mapping[str, Option]) -> dict[str, Option]:

@@ -24,13 +24,13 @@ def article_scores(predictions: AnswerTable, sample: Sample) -> ArticleScores:
     second = sample.rule & ~sample.first_mention
     shares = {
         **{
-            name: found.shares[name]
+            name: found[name]
             for name in ("token_accuracy", "rule_accuracy", "item_accuracy", "retention")
         },
         "second_mention_accuracy": float((predictions == sample.answers)[second].mean()),
-        "exact": found.exact_teacher_forced,
+        "exact": found["exact_teacher_forced"],
     }
-    chance = {**found.chance, "second_mention_accuracy": 1.0}
+    chance = {**found["chance"], "second_mention_accuracy": 1.0}
     return ArticleScores(
         {name: share for name, share in shares.items() if share is not None},
         {name: level for name in shares if (level := chance[name]) is not None},

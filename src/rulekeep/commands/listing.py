@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 from rulekeep.console import tell
 from rulekeep.mixers import MIXERS
 from rulekeep.printable import one_line, pasted
-from rulekeep.records.folders import has_runs
-from rulekeep.records.store import SHORT_ID, Record, former_ids, read_runs, runs_of_id
+from rulekeep.records.folders import SHORT_ID, has_runs, runs_of_id
+from rulekeep.records.store import Record, former_ids, read_runs
 from rulekeep.registry import is_outside, options_of
 from rulekeep.specs import UsageError, choose
 from rulekeep.sweeps.presets import PRESETS

@@ -2,8 +2,7 @@
 
 from rulekeep.console import tell
 from rulekeep.printable import counted, pasted
-from rulekeep.records.beside import kept_beside
-from rulekeep.records.folders import existing, run_folder
+from rulekeep.records.folders import existing, kept_beside, run_folder
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.records.store import (
     FORMER_IDS,

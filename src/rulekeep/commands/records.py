@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.printable import counted
-from rulekeep.records.beside import beside_runs
-from rulekeep.records.folders import existing, has_runs, no_runs
+from rulekeep.records.folders import beside_runs, existing, has_runs, no_runs
 from rulekeep.records.store import (
     CorruptRecordError,
     RunFolder,
@@ -42,11 +41,9 @@ def verify(folder: str, /) -> int:
                 missing += 1
         except FileNotFoundError:
             broken.append(f"run {run.id}: {run.plan.name}: there is none")
-        except OSError as error:
-            path = Path(error.filename or run.record)
+        except (CorruptRecordError, OSError) as error:
+            path = Path(getattr(error, "filename", None) or run.record)
             broken.append(f"run {run.id}: {unreadable(path, error)}")
-        except CorruptRecordError as error:
-            broken.append(f"run {run.id}: {error}")
     for line in broken:
         say(line)
     for run in runs:
@@ -91,7 +88,7 @@ def report(folder: str, /, *more: str, out: str | None = None) -> int:
         Folder for the report, FOLDER/report if left out.
     """
     # Plotting brings libraries that take a second to load: only who needs them waits.
-    from rulekeep.reporting.folders import report_on
+    from rulekeep.reporting.write import report_on
 
     started = time.monotonic()
     made = report_on([folder, *more], out)

@@ -147,7 +147,7 @@ def data(
     out
         File to write, which appears when it is whole; standard output if left out.
     """
-    from rulekeep.records.store import whole_file
+    from rulekeep.records.store import whole_files
     from rulekeep.tasks import export
 
     if all_:
@@ -172,7 +172,7 @@ def data(
         "rulekeep": version("rulekeep"),
     }  # fmt: skip
     if out is not None:
-        with whole_file(Path(out)) as file:
+        with whole_files(Path(out)) as (file,):
             data_hash = export.export(pieces, file, format, about)
     elif format != "jsonl" and sys.stdout.isatty():
         raise UsageError(f"--format {format}: not for a terminal; add --out FILE or a pipe")

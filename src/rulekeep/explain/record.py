@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple, TypeAlias
 from pydantic import Field
 
 from rulekeep.analysis.summary import Interval
-from rulekeep.records.store import read_spec
+from rulekeep.records.store import as_spec, read_record
 from rulekeep.specs import Option, Spec
 
 RECORD = "explain.json"
@@ -144,4 +144,4 @@ def read_explanation(path: Path) -> Explanation:
         CorruptRecordError: it is damaged, or of another kind.
         FileNotFoundError: there is no such file.
     """
-    return read_spec(path, Explanation)
+    return as_spec(path.name, read_record(path), Explanation)

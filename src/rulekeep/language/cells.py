@@ -25,11 +25,6 @@ def mentions_of(record: Record) -> str:
     return f"{mentions}{RIVALS_ALONE}" if former else mentions
 
 
-def is_in_words(record: Record) -> bool:
-    """Whether a record is of rules in words."""
-    return record.spec.kind == LanguageSpec.kind
-
-
 class Place(NamedTuple):
     """A cell: where the rules stand, how far, what else is in the text, and how it was asked.
 
@@ -97,7 +92,7 @@ def grouped(records: Sequence[Record]) -> dict[Place, Record]:
 
     A cell that chooses families is left out.
     """
-    records = [record for record in records if is_in_words(record)]
+    records = [record for record in records if record.spec.kind == LanguageSpec.kind]
     called = [labels(named, records) for named in (model_of, _families_of, _chat_of)]
     alike: dict[Place, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.id):

@@ -1,35 +1,51 @@
-"""The folders of runs that a user names: their own, and those that ship with the package.
+"""The folders of runs that a user names, and what they hold beside runs.
+
+Certificates, explanations and speed stand in files of their own, or packed.
 
 A sweep that chooses by its records leaves its command in its folder until it has planned all runs.
 """
 
 import hashlib
 import os
+import re
 import shlex
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rulekeep.printable import pasted
 from rulekeep.records.pack import PACKED
 from rulekeep.records.store import (
+    CLAIMS,
+    FORMER_IDS,
     CorruptRecordError,
     Record,
     RunFolder,
+    Values,
+    as_spec,
+    former_ids,
+    packed_values,
     read_record,
     read_runs,
     run_folders,
-    runs_of_id,
-    unpack_run,
+    unreadable,
+    write_record,
 )
-from rulekeep.specs import RunSpec, UsageError
+from rulekeep.specs import RunSpec, Spec, UsageError
 
 # By name the committed runs of a preset, whole.
 SHIPPED = Path(__file__).parents[1] / "baselines"
 SHIPPED_WHOLE = ("quick",)
+# What the tasks of the presets are certified for.
+CERTIFICATES = SHIPPED.with_name("certificates")
+# An id, or what it begins with.
+SHORT_ID = re.compile("[0-9a-f]{4,16}")
 _MOST_NAMED = 3
+_EXPLAINED = "explain.json"
+_SpecType = TypeVar("_SpecType", bound=Spec)
 
 
 def run_folder(kind: str, out: str | os.PathLike[str] | None) -> Path:
@@ -44,11 +60,7 @@ def run_folder(kind: str, out: str | os.PathLike[str] | None) -> Path:
 
 
 def existing(folder: str) -> Path:
-    """A folder that is there, or the one that ships by this name.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """A folder that is there, or the one that ships by this name."""
     root = Path(folder)
     if folder.strip() and root.is_dir():
         return root
@@ -81,20 +93,36 @@ def no_runs(root: Path) -> UsageError:
     return UsageError(f"{root}: holds folders of runs; name one or more, as in {named}")
 
 
+def runs_of_id(begins: str, roots: Iterable[Path]) -> list[tuple[Path, Record]]:
+    """The runs with an id or a former id that begins so, each with the folder it stands in."""
+    if not SHORT_ID.fullmatch(begins):
+        return []
+    found = list[tuple[Path, Record]]()
+    for root in roots:
+        present = {new for former, new in former_ids(root).items() if former.startswith(begins)}
+        known = read_runs(root).records
+        found += [(root, one) for one in known if one.id.startswith(begins) or one.id in present]
+    ids = sorted({one.id for _, one in found})
+    if len(ids) > 1 and len(begins) < len(ids[0]):
+        raise UsageError(
+            f"{begins}: {len(ids)} runs have ids that begin so; give more of it, as {ids[0]}"
+        )
+    return found
+
+
 def done_run(named: str) -> tuple[RunFolder, Record, RunSpec]:
     """The run of a folder, or the only one that is done in a folder of runs.
 
     Four letters of an id are enough. A packed run gets a folder of its own, for what comes of it.
-
-    Raises:
-        UsageError: there is none, it is not done, or it trained no mixer.
     """
     path = Path(named)
     if named.strip() and not path.exists() and path.parent.is_dir():
         for root, record in runs_of_id(path.name, [path.parent]):
             path = root / record.id
             if not path.exists():
-                unpack_run(root, record.id)
+                path.mkdir()
+                values = next(one for one in packed_values(root, []) if one.get("id") == record.id)
+                write_record(path / "record.json", values)
     if not named.strip() or not path.is_dir():
         raise UsageError(f"{named!a}: there is no such folder; name that of a run, RUNS/ID")
     # A run is known by its folder's name, which `.`, `..` and a link to it have not.
@@ -154,3 +182,46 @@ def unfinished(root: Path) -> list[Command]:
         with suppress(OSError, CorruptRecordError):
             found.append(Command(**read_record(path)))
     return found
+
+
+def beside_runs(root: Path, broken: list[str]) -> list[Values]:
+    """What stands in files of its own; a line for each broken one."""
+    # A run's own folder is no folder of records: its files would be checked out of their place.
+    run = RunFolder(root)
+    own = {run.plan, run.record, run.environment}
+    own |= {root / name for name in (_EXPLAINED, CLAIMS, FORMER_IDS)}
+    paths = {*root.glob("*.json")} - own | {one.path / _EXPLAINED for one in run_folders(root)}
+    values = []
+    for path in sorted(filter(os.path.lexists, paths)):
+        try:
+            values.append(read_record(path))
+        except (CorruptRecordError, OSError) as error:
+            line = unreadable(path, error)
+            if path.name == _EXPLAINED:
+                line = f"run {path.parent.name}: {line}; rulekeep explain makes it again"
+            broken.append(line)
+    return values
+
+
+def kept_beside(root: Path, broken: list[str]) -> list[Values]:
+    """What stands in files of its own or packed.
+
+    A run that was explained anew has its own file beside the packed one, which is left out.
+    """
+    values = beside_runs(root, broken)
+    anew = {one.get("run") for one in values} - {None}
+    # What is amiss in the packed file is said where its runs are read.
+    packed = (one for one in packed_values(root, []) if "id" not in one)
+    return [*values, *(one for one in packed if one.get("run") not in anew)]
+
+
+def of_kind(values: Iterable[Values], kind: type[_SpecType], notes: list[str]) -> list[_SpecType]:
+    """The records of a kind among them; a note for each that is not whole."""
+    typed, name = list[_SpecType](), kind.model_fields["kind"].default
+    for one in values:
+        if one.get("kind") == name:
+            try:
+                typed.append(as_spec(f"{name} {one.get('run', '')}".strip(), one, kind))
+            except CorruptRecordError as error:
+                notes.append(f"{error}; left out")
+    return typed

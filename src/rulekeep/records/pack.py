@@ -15,6 +15,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,6 @@ PACKED = "records.jsonl"
 _COLUMNS, _NAME, _SHARED = "columns", "=", "shared"
 # Shorter values cost less than their name.
 _WORTH_SHARING = 40
-
-
 # Their own keys of such names, with as many signs as they have got already.
 _ESCAPED = re.compile(f"=*(?:{_COLUMNS}|{_SHARED})|=+")
 
@@ -36,6 +35,15 @@ def checksum(values: dict[str, Any]) -> str:
     """SHA-256 of values in one canonical form."""
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def checked(values: Any) -> dict[str, Any]:
+    """Values without the checksum in them, which must match."""
+    if not isinstance(values, dict) or "checksum" not in values:
+        raise CorruptRecordError("no checksum in it")
+    if values.pop("checksum") != checksum(values):
+        raise CorruptRecordError("its checksum does not match its content")
+    return values
 
 
 def packed(records: Iterable[dict[str, Any]]) -> bytes:
@@ -77,12 +85,7 @@ def unpacked(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
                 for key, one in json.loads(line.decode())[_SHARED].items():
                     shared[key] = json.loads(_text(one), object_hook=whole)
                 continue
-            values = json.loads(line.decode(), object_hook=whole)
-            if not isinstance(values, dict) or "checksum" not in values:
-                raise CorruptRecordError("no checksum in it")
-            told = values.pop("checksum")
-            if told != checksum(values):
-                raise CorruptRecordError("its checksum does not match its content")
+            values = checked(json.loads(line.decode(), object_hook=whole))
         except (ValueError, RecursionError, KeyError, TypeError) as error:
             said = error if isinstance(error, CorruptRecordError) else "not readable as a record"
             notes.append(f"{path.name}, line {number}: {said}; left out")
@@ -90,8 +93,7 @@ def unpacked(path: Path, notes: list[str]) -> Iterator[dict[str, Any]]:
         yield values
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
+_text = partial(json.dumps, separators=(",", ":"))
 
 
 def _in_columns(value: Any) -> Any:
@@ -99,13 +101,8 @@ def _in_columns(value: Any) -> Any:
         return {_safe(key): _in_columns(one) for key, one in value.items()}
     if not isinstance(value, list):
         return value
-    first = value[0] if value else None
-    if (
-        len(value) > 1
-        and isinstance(first, dict)
-        and first
-        and all(isinstance(one, dict) and list(one) == list(first) for one in value)
-    ):
+    first = value[0] if len(value) > 1 else None
+    if first and all(isinstance(one, dict) and [*one] == [*first] for one in value):
         return {_COLUMNS: {_safe(key): _in_columns([one[key] for one in value]) for key in first}}
     return [_in_columns(one) for one in value]
 

@@ -31,11 +31,7 @@ PACKAGE = _of_package()
 
 
 def digest(files: Iterable[Path] = (), texts: Iterable[str] = ()) -> str:
-    """A hash of this package, of these plug-ins, and of classes without a file.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """A hash of this package, of these plug-ins, and of classes without a file."""
     total = hashlib.sha256(PACKAGE.encode())
     # As it is now: the process that makes the run imports it anew.
     for path in files:
@@ -55,9 +51,6 @@ def class_text(kind: type[Any]) -> str:
 
     It has functions and plain values. What these use of the notebook does not count: a class that
     hangs on more declares a version.
-
-    Raises:
-        OSError: there is no text, for example because it was typed at a prompt.
     """
     texts = list[str]()
     for base in kind.__mro__:
@@ -71,11 +64,7 @@ def class_text(kind: type[Any]) -> str:
 
 
 def content_digest(file: Path) -> str:
-    """A hash of the files of a plug-in: its version, if it declares none.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """A hash of the files of a plug-in: its version, if it declares none."""
     total = hashlib.sha256()
     for path in plugin_closure([file]):
         total.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -83,11 +72,7 @@ def content_digest(file: Path) -> str:
 
 
 def code_of_file(path: Path) -> str:
-    """A hash of one file, without its imports; the file is not run.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """A hash of one file, without its imports; the file is not run."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache, partial
-from typing import Annotated, Any, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     Strict,
     ValidationError,
     field_validator,
@@ -42,38 +43,41 @@ from rulekeep.specs import (
 
 # A record with one of these is a result, not to be tried again.
 RESULTS = ("done", "not_finite", "diverged")
-STATUSES = (*RESULTS, "timeout", "out_of_memory", "killed", "failed")
+Status: TypeAlias = Literal[
+    "done", "not_finite", "diverged", "timeout", "out_of_memory", "killed", "failed"
+]
 # What first uses of rules are told apart by.
 PARTS = ("step", "position", "kind")
 # What a run tests, and on how many examples: each evaluation says its own.
 TESTED = frozenset({"test_contexts", "test_examples", "long_test_examples"})
+# What a variant has of its own, what tells seeds apart, and what no score depends on.
+_NO_PROTOCOL = TESTED | {
+    "mixer", "mixer_options", "hidden", "added_positions", "learning_rate", "seed", "device",
+    "precision", "threads", "evaluate_every", "validation_examples", "stop_when_solved",
+}  # fmt: skip
 _NAME_LENGTH = 48
-# A column each in a report; ours have some 15.
-_MOST_OF_ENVIRONMENT = 100
 _T = TypeVar("_T")
 
 # A list, as JSON has it.
 _Many: TypeAlias = Annotated[tuple[_T, ...], Strict(False)]
 _Line: TypeAlias = Annotated[str, AfterValidator(cache(partial(one_line, length=80)))]
+_Longer: TypeAlias = Annotated[str, AfterValidator(partial(one_line, length=200))]
 # In tokens; the bound is that of every spec.
 _Length: TypeAlias = Annotated[int, Field(ge=1, le=2**24)]
 _Lengths: TypeAlias = Annotated[_Many[_Length], AfterValidator(lambda found: tuple(sorted(found)))]
 _ByLength: TypeAlias = Annotated[
     # A key of JSON is text.
-    dict[Annotated[_Length, Strict(False)], Annotated[float, Field(allow_inf_nan=False)]],
+    dict[Annotated[_Length, Strict(False)], FiniteFloat],
     AfterValidator(lambda found: dict(sorted(found.items()))),
 ]
 _Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
-def _numbers(row: Any) -> Any:
-    """Its numbers by name: what else a row holds has a field of its own, or is no figure."""
-    if not isinstance(row, dict):
-        return row
-    return {key: one for key, one in row.items() if type(one) in (int, float)}
-
-
-_Figures: TypeAlias = Annotated[dict[str, float], BeforeValidator(_numbers)]
+# Numbers by name: what else a row holds has a field of its own, or is no figure.
+_Figures: TypeAlias = Annotated[
+    dict[str, float],
+    BeforeValidator(lambda row: {k: one for k, one in row.items() if type(one) in (int, float)}),
+]
 
 
 class _Frozen(BaseModel):
@@ -82,14 +86,10 @@ class _Frozen(BaseModel):
 
 
 class Part(NamedTuple):
-    """Retention on some first uses of rules, its chance level, and the number of uses.
-
-    `n` is 0 if the record does not say it.
-    """
+    """Retention on some first uses of rules, and its chance level."""
 
     retention: _Share
     chance: _Share
-    n: float = 0.0
 
 
 class Choice(NamedTuple):
@@ -109,7 +109,7 @@ class Choice(NamedTuple):
     family: _Line
     rank: int
     option: Annotated[int, Field(ge=0)] | None
-    scores: _Many[Annotated[float, Field(allow_inf_nan=False)]]
+    scores: _Many[FiniteFloat]
     how: _Line = "obeyed"
     stored: bool | None = None
     judged: _Line = "scored"
@@ -164,13 +164,6 @@ def _with_its_score(choice: Choice) -> Choice:
     return choice
 
 
-class Asked(NamedTuple):
-    """A task with the options that were asked for, sorted by name."""
-
-    task: str
-    options: tuple[tuple[str, Option], ...]
-
-
 class Evaluation(_Frozen):
     """The figures of a trained model on one split at one context length in tokens.
 
@@ -207,35 +200,25 @@ class Evaluation(_Frozen):
         return self.figures.get("n", 0.0)
 
 
-def _gathered(row: Any) -> Any:
+def _gathered(row: dict[str, Any]) -> dict[str, Any]:
     """A row as JSON has it holds its figures and parts beside each other."""
-    if not isinstance(row, dict):
-        return row
     row = {key: one for key, one in row.items() if one is not None}
-    chance = row.get("chance", {})
-    if isinstance(chance, dict):
-        chance = {key: level for key, level in chance.items() if level not in (None, 1)}
+    figures = {key: one for key, one in row.items() if key not in ("context", "not_finite_from")}
+    levels = row.get("chance", {}).items()
     return {
-        "split": row.get("split"),
-        "context": row.get("context"),
-        "not_finite_from": row.get("not_finite_from"),
-        "figures": {
-            key: one for key, one in row.items() if key not in ("context", "not_finite_from")
-        },
-        "chance": chance,
+        **{key: row.get(key) for key in ("split", "context", "not_finite_from")},
+        "figures": figures,
+        "chance": {key: level for key, level in levels if level not in (None, 1)},
         "parts": {part: _parts(part, row.get(f"retention_by_{part}", {})) for part in PARTS},
     }
 
 
-def _parts(part: str, rows: Any) -> Any:
+def _parts(part: str, rows: Any) -> dict[str, dict[str, Any]]:
     """Rows by label: kinds have names, the others are numbered in each."""
-    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-        rows = {name(row.get(part), "?"): row for row in rows}
-    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
-        return rows
+    labelled = rows.items() if isinstance(rows, dict) else ((row.get(part), row) for row in rows)
     return {
         name(label, "?"): {key: row[key] for key in Part._fields if key in row}
-        for label, row in rows.items()
+        for label, row in labelled
     }
 
 
@@ -261,22 +244,16 @@ class RecordedSpec(_Frozen):
     @model_validator(mode="before")
     @classmethod
     def _with_a_rest(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or not isinstance(own := values.get("rest", {}), dict):
-            # pydantic says what is wrong.
+        if isinstance(values, cls):
             return values
         known = {key: values[key] for key in cls.model_fields if key in values}
         rest = {key: one for key, one in values.items() if key not in known}
-        return {**known, "rest": {**rest, **own}} if rest else known
+        return {**known, "rest": {**rest, **values.get("rest", {})}}
 
     @property
     def is_trained(self) -> bool:
         """Whether a model was trained; an outside model is only scored."""
         return self.kind != PredictorSpec.kind
-
-    @property
-    def asked(self) -> Asked:
-        """The task with its options."""
-        return Asked(self.task, tuple(sorted(self.task_options.items())))
 
     @property
     def values(self) -> dict[str, Any]:
@@ -287,11 +264,7 @@ class RecordedSpec(_Frozen):
         return {**{key: typed[key] for key in typed.keys() - left_out}, **self.rest}
 
     def parsed(self) -> AnySpec:
-        """The spec of the run.
-
-        Raises:
-            UsageError: this version cannot read it.
-        """
+        """The spec of the run; a `UsageError` if this version cannot read it."""
         kind = KINDS.get(self.kind)
         if kind is None:
             raise UsageError(f"kind {self.kind!r}: choose from {', '.join(KINDS)}")
@@ -302,16 +275,8 @@ class RecordedSpec(_Frozen):
         return kind.parse(**{key: values[key] for key in kind.model_fields if key in values})
 
 
-def _own(asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options of its mixers.
-
-    Raises:
-        ValueError: they are no options.
-    """
-    own = asked.get("mixer_options", {})
-    if not isinstance(own, dict):
-        raise ValueError(f"asked.mixer_options {str(own)[:40]!a}: must be a table")
-    return own
+def _of_costs(key: str) -> Any:
+    return Field(default={}, validation_alias=AliasPath("costs", key))
 
 
 class Record(_Frozen):
@@ -327,11 +292,9 @@ class Record(_Frozen):
     # Lengths that `rulekeep test` has added, and the hash of the weights that were kept.
     tested_later: _Lengths = ()
     weights: str | None = None
-    versions: dict[
-        Annotated[str, AfterValidator(lambda text: one_line(text, 200))], int | _Line
-    ] = {}
+    versions: dict[_Longer, int | _Line] = {}
     source: str = ""
-    status: str
+    status: Status
     reason: str = ""
     spec: RecordedSpec
     # The spec without default values, as its id has it.
@@ -342,17 +305,11 @@ class Record(_Frozen):
     rules: _Many[Kept] = ()
     rounds: _Many[Round] = ()
     costs: _Figures = {}
-    state_bytes: _ByLength = Field(default={}, validation_alias=AliasPath("costs", "state_bytes"))
-    decode_ms: _ByLength = Field(
-        default={}, validation_alias=AliasPath("costs", "decode_ms_per_token")
-    )
+    state_bytes: _ByLength = _of_costs("state_bytes")
+    decode_ms: _ByLength = _of_costs("decode_ms_per_token")
     # Of rules in words, after each compression and on average: bytes of the cache, tokens left.
-    cache_bytes: dict[_Line, float] = Field(
-        default={}, validation_alias=AliasPath("costs", "cache_bytes")
-    )
-    tokens_left: dict[_Line, float] = Field(
-        default={}, validation_alias=AliasPath("costs", "tokens_left")
-    )
+    cache_bytes: dict[_Line, float] = _of_costs("cache_bytes")
+    tokens_left: dict[_Line, float] = _of_costs("tokens_left")
     environment: dict[str, str] = {}
     notes: _Many[str] = ()
     attempt: int = 0
@@ -375,39 +332,22 @@ class Record(_Frozen):
         for key in ("asked", "versions"):
             if self.is_result and key not in self.model_fields_set:
                 raise ValueError(f"{key}: a result must say it, as its id counts it")
+        if not isinstance(self.asked.get("mixer_options", {}), dict):
+            raise ValueError("asked.mixer_options: must be a table")
         return self
-
-    @field_validator("status")
-    @classmethod
-    def _known_status(cls, status: str) -> str:
-        if status not in STATUSES:
-            raise ValueError(f"status {status[:40]!a} is unknown")
-        return status
-
-    @field_validator("asked")
-    @classmethod
-    def _options_are_a_table(cls, asked: dict[str, object]) -> dict[str, object]:
-        _own(asked)
-        return asked
 
     @field_validator("tested_later", mode="before")
     @classmethod
     def _lengths_of(cls, tests: Any) -> Any:
-        if isinstance(tests, list):
-            return [one.get("context") if isinstance(one, dict) else one for one in tests]
-        return tests
+        return [one.get("context") if isinstance(one, dict) else one for one in tests]
 
     @field_validator("environment", mode="before")
     @classmethod
     def _in_lines(cls, found: Any) -> Any:
-        if not isinstance(found, dict):
-            return found
-        if len(found) > _MOST_OF_ENVIRONMENT:
-            raise ValueError(f"environment: {len(found)} keys, more than {_MOST_OF_ENVIRONMENT}")
         return {name(key, "?"): one_line(value, 120) for key, value in found.items()}
 
     @classmethod
-    def failed(cls, identity: str, status: str, reason: str) -> Self:
+    def failed(cls, identity: str, status: Status, reason: str) -> Self:
         """A run of which nothing else is known, not even its plan."""
         spec = RecordedSpec(kind="", task="", mixer="", context=1, seed=0)
         return cls(id=identity, status=status, reason=reason, spec=spec)
@@ -435,14 +375,23 @@ class Record(_Frozen):
         return f"{self.code}\n{json.dumps(kept, sort_keys=True)}"
 
     @property
-    def given(self) -> frozenset[str]:
-        """The options of its mixers and of the run that its id counts."""
-        return self.given_options.union(self.asked)
+    def protocol(self) -> str | None:
+        """Equal for runs on one task that were trained alike; None of what was not trained."""
+        if self.spec.kind != RunSpec.kind:
+            return None
+        values = {key: one for key, one in self.spec.values.items() if key not in _NO_PROTOCOL}
+        return json.dumps(values, sort_keys=True)
 
     @property
-    def given_options(self) -> frozenset[str]:
-        """The options of its mixers that its id counts."""
-        return frozenset(_own(self.asked))
+    def given(self) -> frozenset[str]:
+        """The options of its mixers and of the run that its id counts."""
+        own: Any = self.asked.get("mixer_options", {})
+        return frozenset({*own, *self.asked})
+
+    @property
+    def shown_options(self) -> dict[str, Option]:
+        """The options of its mixer that it was asked for: they are not the default."""
+        return {key: one for key, one in self.spec.mixer_options.items() if key in self.given}
 
     def tests(self) -> tuple[Evaluation, ...]:
         """The evaluations on the test split, in order."""
@@ -450,15 +399,14 @@ class Record(_Frozen):
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
-        """A record from values as JSON has them.
-
-        Raises:
-            CorruptRecordError: a value is missing or wrong.
-        """
+        """A record from values as JSON has them; else a `CorruptRecordError` that names one."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             raise CorruptRecordError(one_line(validation_line(error, cls.model_fields))) from None
+        except (AttributeError, TypeError) as error:
+            # A number where a table belongs, or the like.
+            raise CorruptRecordError(one_line(f"no record ({error})")) from None
 
 
 def how_ended(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -476,33 +424,8 @@ def name(value: object, missing: str) -> str:
     text = one_line(whole, len(whole) + 1)
     if len(text) > _NAME_LENGTH or "\ufffd" in text:
         digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-        if len(text) <= _NAME_LENGTH - 8:
-            text = f"{text}…{digest}"
-        else:
-            # Its end too: of a plug-in that is the class.
-            text = f"{text[:12]}…{digest}…{text[20 - _NAME_LENGTH :]}"
+        # Its end too: of a plug-in that is the class.
+        is_short = len(text) <= _NAME_LENGTH - 8
+        end = "" if is_short else f"…{text[20 - _NAME_LENGTH :]}"
+        text = f"{text if is_short else text[:12]}…{digest}{end}"
     return text or missing
-
-
-def number(value: object) -> float | None:
-    """A float, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
-
-
-def whole(value: object) -> int | None:
-    """A whole number of at most 18 digits, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 10**18:
-        return None
-    return value
-
-
-def asked_of(task: object, options: object) -> Asked:
-    """The task and options that were asked for; a value of another type is left out."""
-    kept = options.items() if isinstance(options, dict) else ()
-    known = ((key, one) for key, one in kept if isinstance(one, bool | int | float | str | None))
-    return Asked(task if isinstance(task, str) else "", tuple(sorted(known)))

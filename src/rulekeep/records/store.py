@@ -14,23 +14,22 @@ A folder of runs holds a folder for each, named by its id:
                weights.safetensors    its trained model, unless told to keep none
 """
 
-import errno
 import fcntl
 import json
 import os
 import re
 import signal
 import stat
-import tempfile
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, final
 
 from rulekeep.records import Record as Record
-from rulekeep.records.pack import PACKED, checksum, unpacked
+from rulekeep.records.pack import PACKED, checked, checksum, unpacked
 from rulekeep.records.pack import CorruptRecordError as CorruptRecordError
 from rulekeep.specs import Spec, UsageError
 
@@ -42,11 +41,7 @@ FORMER_IDS = "former_ids.json"
 # What a study states stands beside the records of its runs, and is none.
 CLAIMS = "claims.json"
 
-# An id, or what it begins with.
-SHORT_ID = re.compile("[0-9a-f]{4,16}")
-
-# In a folder that one process at a time may write.
-LOCK = "lock"
+_OF_A_RUN = re.compile(r"(plan|record)\.json($|\.corrupt-)")
 # Descriptors of the locks that this process holds.
 _LOCKS: set[int] = set()
 
@@ -62,28 +57,6 @@ os.register_at_fork(after_in_child=_let_go)
 
 class BusyError(RuntimeError):
     """Another process works in this folder."""
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder; it is released when its process ends, however it ends.
-
-    Raises:
-        BusyError: another process holds it.
-    """
-    descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-    _LOCKS.add(descriptor)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(folder.name) from None
-        yield
-    finally:
-        # A forked process has let go of it, and may have another file by its number.
-        if descriptor in _LOCKS:
-            _LOCKS.discard(descriptor)
-            os.close(descriptor)
 
 
 class LoadedRecords(NamedTuple):
@@ -112,13 +85,22 @@ class RunFolder:
         self.attempts, self.environment = path / "attempts", path / "environment.json"
         self.weights = path / "weights.safetensors"
 
-    def locked(self) -> AbstractContextManager[None]:
-        """Hold the lock of the run, as `locked` does.
-
-        Raises:
-            BusyError: another process holds it.
-        """
-        return locked(self.path)
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the run; it is released when its process ends, however it ends."""
+        descriptor = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        _LOCKS.add(descriptor)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(self.id) from None
+            yield
+        finally:
+            # A forked process has let go of it, and may have another file by its number.
+            if descriptor in _LOCKS:
+                _LOCKS.discard(descriptor)
+                os.close(descriptor)
 
     def start(self) -> int:
         """Count one more attempt, and delete what a killed one left half-written; its number."""
@@ -158,11 +140,7 @@ class RunFolder:
         return _as_run(self.record.name, values, self.id)
 
     def read(self, notes: list[str]) -> Record | None:
-        """As `load`, but a corrupt record is set aside and noted: for whoever makes runs.
-
-        Raises:
-            OSError: it cannot be read; it may be whole, and stays.
-        """
+        """As `load`, but a corrupt record is set aside and noted: for whoever makes runs."""
         try:
             return self.load()
         except CorruptRecordError as error:
@@ -171,11 +149,7 @@ class RunFolder:
 
 
 def make_folder(path: Path, named: str = "") -> None:
-    """Make a folder, and check that a file can be written there; `named` is the option that asks.
-
-    Raises:
-        UsageError: it cannot be made or written, or is no path.
-    """
+    """Make a folder, and check that it can be written to; `named` is the option that asks."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".writable-{os.getpid()}"
@@ -196,27 +170,20 @@ def run_folders(root: Path) -> list[RunFolder]:
 
 def _is_run(path: Path) -> bool:
     # A record may stand without its plan: set aside as corrupt, it is all there is of its run.
-    return any(
-        _stands(path / name)
-        or any(aside.name.startswith(f"{name}.corrupt-") for aside in RunFolder(path).aside)
-        for name in ("plan.json", "record.json")
-    )
-
-
-def _stands(path: Path) -> bool:
-    """Whether something of this name exists, even if it cannot be read."""
     try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
+        return any(_OF_A_RUN.match(one.name) for one in path.iterdir())
+    except NotADirectoryError:
         return False
     except OSError:
+        # Why it cannot be looked into is said where it is read.
         return True
-    return True
 
 
-def unreadable(path: Path, error: OSError) -> str:
-    """The message for a file that cannot be read."""
-    return f"{path.name}: cannot be read ({error.strerror or error})"
+def unreadable(path: Path, error: Exception) -> str:
+    """The message for a file that cannot be read, or is no whole record."""
+    if isinstance(error, OSError):
+        return f"{path.name}: cannot be read ({error.strerror or error})"
+    return str(error)
 
 
 def read_runs(root: Path) -> LoadedRecords:
@@ -231,12 +198,9 @@ def read_runs(root: Path) -> LoadedRecords:
         record = None
         try:
             record = folder.load()
-        except CorruptRecordError as error:
-            lost.append(f"run {folder.id}: {error}; left out")
-        except OSError as error:
+        except (CorruptRecordError, OSError) as error:
             lost.append(f"run {folder.id}: {unreadable(folder.record, error)}; left out")
-        if record is not None:
-            kept.records.append(record)
+        kept.records.extend([record] if record else [])
         for path in folder.aside:
             again = ", and the run made again" if record else ""
             kept.set_aside.append(f"run {folder.id}: {path.name} was set aside as corrupt{again}")
@@ -244,11 +208,7 @@ def read_runs(root: Path) -> LoadedRecords:
 
 
 def whole_runs(root: Path) -> list[Record]:
-    """Every record of a folder of runs, for what would be wrong without one of them.
-
-    Raises:
-        UsageError: one is damaged or cannot be read.
-    """
+    """Every record of a folder of runs, for what would be wrong without one of them."""
     kept = read_runs(root)
     if kept.left_out:
         said = kept.left_out[0].removesuffix("; left out")
@@ -261,34 +221,8 @@ def results(root: Path) -> list[Record]:
     return [one for one in read_runs(root).records if one.is_result] if root.is_dir() else []
 
 
-def runs_of_id(begins: str, roots: Iterable[Path]) -> list[tuple[Path, Record]]:
-    """The runs with an id or a former id that begins so, each with the folder it stands in.
-
-    Raises:
-        UsageError: they are different runs, and this is no whole id.
-    """
-    if not SHORT_ID.fullmatch(begins):
-        return []
-    found = list[tuple[Path, Record]]()
-    for root in roots:
-        present = {new for former, new in former_ids(root).items() if former.startswith(begins)}
-        for one in read_runs(root).records:
-            if one.id.startswith(begins) or one.id in present:
-                found.append((root, one))
-    ids = sorted({one.id for _, one in found})
-    if len(ids) > 1 and len(begins) < len(ids[0]):
-        raise UsageError(
-            f"{begins}: {len(ids)} runs have ids that begin so; give more of it, as {ids[0]}"
-        )
-    return found
-
-
 def former_ids(root: Path) -> Values:
-    """The present id of each former one in a folder of runs.
-
-    Raises:
-        UsageError: its file is damaged.
-    """
+    """The present id of each former one in a folder of runs."""
     try:
         return read_record(root / FORMER_IDS)
     except FileNotFoundError:
@@ -321,17 +255,8 @@ def packed_values(root: Path, notes: list[str]) -> tuple[Values, ...]:
 # A report asks for runs, certificates and explanations: each file is read once.
 @lru_cache(maxsize=32)
 def _unpacked(path: Path, _changed: int, _size: int) -> tuple[tuple[Values, ...], list[str]]:
-    notes: list[str] = []
+    notes = list[str]()
     return tuple(unpacked(path, notes)), notes
-
-
-def unpack_run(root: Path, identity: str) -> None:
-    """Make the folder of a packed run, so that the run can continue."""
-    for values in packed_values(root, []):
-        if values.get("id") == identity:
-            folder = RunFolder(root / identity)
-            folder.path.mkdir(exist_ok=True)
-            write_record(folder.record, values)
 
 
 def _packed_runs(root: Path, live: Collection[str], notes: list[str]) -> list[Record]:
@@ -347,22 +272,8 @@ def _packed_runs(root: Path, live: Collection[str], notes: list[str]) -> list[Re
     return found
 
 
-def read_spec(path: Path, kind: type[_SpecType]) -> _SpecType:
-    """A file that a command wrote, as its spec without checksum.
-
-    Raises:
-        CorruptRecordError: it is damaged, or of another kind.
-        FileNotFoundError: there is no such file.
-    """
-    return as_spec(path.name, read_record(path), kind)
-
-
 def as_spec(file: str, values: Values, kind: type[_SpecType]) -> _SpecType:
-    """Values of a file as the spec that a command wrote.
-
-    Raises:
-        CorruptRecordError: they are of another kind.
-    """
+    """Values of a file as the spec that a command wrote."""
     try:
         return kind.parse(**values)
     except UsageError as error:
@@ -371,11 +282,7 @@ def as_spec(file: str, values: Values, kind: type[_SpecType]) -> _SpecType:
 
 
 def _as_run(file: str, values: Values, identity: str) -> Record:
-    """The record of a run.
-
-    Raises:
-        CorruptRecordError: it is no record, or of another run.
-    """
+    """The record of a run."""
     try:
         record = Record.read(values)
     except CorruptRecordError as error:
@@ -399,7 +306,6 @@ def read_record(path: Path) -> Values:
 
     Raises:
         CorruptRecordError: it is truncated, altered or no record.
-        FileNotFoundError: there is no such file.
         OSError: it cannot be read.
     """
     # A named pipe would be waited for in vain.
@@ -412,23 +318,17 @@ def read_record(path: Path) -> Values:
         error.filename = error.filename or str(path)
         raise
     try:
-        body = json.loads(content.decode())
+        return checked(json.loads(content.decode()))
+    except CorruptRecordError as error:
+        raise CorruptRecordError(f"{path.name}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise CorruptRecordError(f"{path.name}: not readable as JSON ({error})") from None
-    if not isinstance(body, dict) or "checksum" not in body:
-        raise CorruptRecordError(f"{path.name}: no checksum in it")
-    if body.pop("checksum") != checksum(body):
-        raise CorruptRecordError(f"{path.name}: its checksum does not match its content")
-    return body
 
 
 def set_aside(path: Path) -> Path:
     """Rename a corrupt file to the first free `….corrupt-N`; that name."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
-        number += 1
-    path.rename(aside)
-    return aside
+    names = (path.with_name(f"{path.name}.corrupt-{number}") for number in count(1))
+    return path.rename(next(one for one in names if not one.exists()))
 
 
 def said_aside(path: Path) -> str:
@@ -442,7 +342,7 @@ def said_aside(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically and durably."""
+    """Write a text file atomically and durably."""
     write_bytes(path, text_bytes(text))
 
 
@@ -453,8 +353,25 @@ def text_bytes(text: str) -> bytes:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically and durably: nobody sees it half-written."""
-    with _finishing(), whole_file(path) as file:
+    with _finishing(), whole_files(path) as (file,):
         file.write(content)
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files that belong together, by their paths in a folder: all of them or none."""
+    paths = [folder / name for name in contents]
+    new = {path.parent for path in paths if not path.parent.exists()}
+    try:
+        for parent in new:
+            parent.mkdir(parents=True)
+        with _finishing(), whole_files(*paths) as files:
+            for file, content in zip(files, contents.values(), strict=True):
+                file.write(content)
+    except BaseException:
+        for parent in new:
+            parent.rmdir()
+        raise
+    return paths
 
 
 @contextmanager
@@ -473,69 +390,40 @@ def _finishing() -> Iterator[None]:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
-    """Write files that belong together, by their paths in a folder: all of them or none.
-
-    Raises:
-        OSError: one cannot be written, for example on a full disk; the folder is as before.
-    """
-    with _finishing(), tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as made:
-        for name, content in contents.items():
-            path = Path(made) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with path.open("wb") as file:
-                    _open_as(file, folder / name)
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                error.filename = str(folder / name)
-                raise
-        for name, content in contents.items():
-            # What a link points to is written, and the link stays.
-            place = (folder / name).resolve()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                (Path(made) / name).replace(place)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                # The link leads to another disk.
-                write_bytes(place, content)
-    return [folder / name for name in contents]
-
-
-def _open_as(file: BinaryIO, path: Path) -> None:
-    """Give a new file, as open as the umask says, the mode of the file that it will replace."""
-    with suppress(FileNotFoundError):
-        os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-
-
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write piece by piece; it gets its name only if the block ends well."""
+def whole_files(*paths: Path) -> Iterator[list[BinaryIO]]:
+    """Files to write piece by piece; they get their names only if the block ends well."""
     # What a link points to is written, and the link stays.
-    path = path.resolve()
-    temporary = path.with_name(f".{path.name}.tmp-{os.urandom(4).hex()}")
+    places = [path.resolve() for path in paths]
+    made = dict[Path, BinaryIO]()
+    place = places[0]
     try:
-        # `tempfile` would make it for its owner alone, whatever the umask.
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        with os.fdopen(descriptor, "wb") as file:
-            _open_as(file, path)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        for place in places:
+            temporary = place.with_name(f".{place.name}.tmp-{os.urandom(4).hex()}")
+            # `tempfile` would make it for its owner alone, whatever the umask.
+            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            made[temporary] = os.fdopen(descriptor, "wb")
+            with suppress(FileNotFoundError):
+                os.fchmod(descriptor, stat.S_IMODE(place.stat().st_mode))
+        yield [*made.values()]
+        for place, file in zip(places, made.values(), strict=True):  # noqa: B007
+            with file:
+                file.flush()
+                os.fsync(file.fileno())
+        for place, temporary in zip(places, made, strict=True):
+            temporary.replace(place)
     except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+        for temporary, file in made.items():
+            with suppress(OSError):
+                file.close()
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, *map(str, made)):
             # What fails while it is written, as on a full disk, is said of no file.
-            error.filename = str(path)
+            error.filename = str(place)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    for parent in dict.fromkeys(place.parent for place in places):
+        folder = os.open(parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

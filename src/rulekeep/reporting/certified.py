@@ -7,15 +7,16 @@ tested without one is shown with the command that makes it.
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from rulekeep.analysis.runs import Run
+from rulekeep.analysis.table import Run
 from rulekeep.records.provenance import code_of_file
-from rulekeep.records.record import Asked, asked_of, name
-from rulekeep.reporting.tables import Cell, Table, Value, number_cell, words
+from rulekeep.records.record import name
+from rulekeep.reporting.tables import Table, Value, number_cell, words
 from rulekeep.specs import Option, UsageError
 from rulekeep.tasks import TASKS, SampledTask
 
@@ -23,7 +24,15 @@ _COLUMNS = (
     "task", "context", "certificate", "worst reader", "excess", "bound", "examples", "seed",
     "data", "code",
 )  # fmt: skip
+_FIGURES = ("retention", "chance", "excess", "bound")
 _NEEDED = {True: "yes", False: "NO", None: "need not"}
+
+
+class Asked(NamedTuple):
+    """A task with its options, sorted by name."""
+
+    task: str
+    options: tuple[tuple[str, Option], ...]
 
 
 class _Read(BaseModel):
@@ -78,15 +87,10 @@ class _Certificate(_Read):
     contexts: tuple[_Context, ...]
 
     @property
-    def is_stale(self) -> bool:
-        """Whether the task's own file, where it still stands, has other code by now."""
+    def is_fresh(self) -> bool:
+        """Whether the task's own file, where it still stands, has the same code."""
         file = Path(self.file)
-        if file.suffix != ".py" or not file.is_file():
-            return False
-        try:
-            return code_of_file(file) != self.file_code
-        except SyntaxError:
-            return True
+        return file.suffix != ".py" or not file.is_file() or code_of_file(file) == self.file_code
 
 
 class Certified(NamedTuple):
@@ -107,23 +111,24 @@ def certificates(
 ) -> tuple[Table, Table, list[str]]:
     """What each task of the runs is certified for, every reader of it, and what was left out.
 
-    `folder` is what commands call the folder of runs.
+    `folder` is what commands call the folder of runs. Records that are no certificates are skipped.
     """
     kept, notes = _read(records)
     tested: dict[Asked, set[int]] = defaultdict(set)
     for run in runs:
         contexts = {one.context for one in run.record.tests()} or {*run.test_contexts}
-        tested[filled(run.record.spec.asked)] |= contexts or {run.context}
+        spec = run.record.spec
+        tested[filled(spec.task, spec.task_options)] |= contexts or {run.context}
     rows, readings = list[dict[str, Value]](), list[dict[str, Value]]()
     certified = 0
     for asked, contexts in sorted(tested.items(), key=lambda one: _named(one[0])):
         missing = sorted(context for context in contexts if (asked, context) not in kept)
         for context in sorted(contexts):
-            place: dict[str, Value] = {"task": _named(asked), "context": context}
+            row: dict[str, Value] = dict.fromkeys(_COLUMNS)
+            row |= {"task": _named(asked), "context": context}
+            rows.append(row)
             if (found := kept.get((asked, context))) is None:
-                command = _command(asked, missing, folder)
-                rows.append({**dict.fromkeys(_COLUMNS), **place,
-                             "certificate": f"no certificate: {command}"})  # fmt: skip
+                row["certificate"] = f"no certificate: {_command(asked, missing, folder)}"
                 continue
             made, at = found.made, found.at
             certified += at.passed and found.is_fresh
@@ -131,13 +136,20 @@ def certificates(
             if not found.is_fresh:
                 command = _command(asked, [context], folder)
                 said += f", but {asked.task} has changed since: {command}"
-            values = (
-                *place.values(), said, at.worst.reader, number_cell(at.worst.excess, 4),
-                number_cell(at.worst.bound, 4), number_cell(at.examples, 0),
-                number_cell(made.seed, 0), at.data_hash[:12] or None, made.source[:16] or None,
+            readings += (
+                {
+                    "task": row["task"], "context": context, "reader": one.reader,
+                    **{key: number_cell(getattr(one, key), 4) for key in _FIGURES},
+                    "passes": _NEEDED[one.passed if one.local else None],
+                }
+                for one in at.readings
             )  # fmt: skip
-            rows.append(dict(zip(_COLUMNS, values, strict=True)))
-            readings += ({**place, **_reading(one)} for one in at.readings)
+            row |= {
+                "certificate": said, "worst reader": at.worst.reader,
+                "excess": number_cell(at.worst.excess, 4), "bound": number_cell(at.worst.bound, 4),
+                "examples": number_cell(at.examples, 0), "seed": number_cell(made.seed, 0),
+                "data": at.data_hash[:12] or None, "code": made.source[:16] or None,
+            }  # fmt: skip
     said_of_all = words("certificates", certified=certified, all=len(rows))
     table = Table.of("certificates", *said_of_all, rows)
     return table, Table.of("readings", *words("readings"), readings), notes
@@ -150,45 +162,37 @@ def _read(
     kept: dict[tuple[Asked, int], Certified] = {}
     notes = []
     for record in records:
+        if record.get("kind") != "certificate":
+            continue
         try:
             made = _Certificate.model_validate(record)
-            if not all(any(one.local for one in at.readings) for at in made.contexts):
-                raise ValueError("a context without a local reader")
+            # Each context has a local reader.
+            assert all(at.worst for at in made.contexts)
         except (ValueError, LookupError, TypeError):
             named = name(record.get("named"), "(no task)")
             notes.append(f"certificate of {named}: not whole, left out")
             continue
-        asked, is_fresh = filled(asked_of(made.named, made.options)), not made.is_stale
+        asked = filled(made.named, made.options)
         for at in made.contexts:
-            one = Certified(is_fresh, not at.passed, at.examples or 0, made, at)
+            one = Certified(made.is_fresh, not at.passed, at.examples or 0, made, at)
             before = kept.get((asked, at.context))
             if before is None or one[:3] > before[:3]:
                 kept[asked, at.context] = one
     return kept, notes
 
 
-def _reading(one: Reader) -> dict[str, Value]:
-    figures = {key: getattr(one, key) for key in ("retention", "chance", "excess", "bound")}
-    shown = {key: Cell(f"{value:.4f}", value) for key, value in figures.items()}
-    passes = _NEEDED[one.passed if one.local else None]
-    return {"reader": one.reader, **shown, "passes": passes}
-
-
-def filled(asked: Asked) -> Asked:
+def filled(task: str, options: Mapping[str, Option]) -> Asked:
     """With every option of a task of the catalogue; what cannot be is left as it is."""
-    kind = TASKS.get(asked.task)
-    if kind is None or not issubclass(kind, SampledTask):
-        return asked
-    try:
-        options = kind.options_type.parse(**dict(asked.options))
-    except UsageError:
-        return asked
-    return Asked(asked.task, tuple(sorted(options.model_dump().items())))
+    kind = TASKS.get(task)
+    if kind is not None and issubclass(kind, SampledTask):
+        with suppress(UsageError):
+            options = kind.options_type.parse(**options).model_dump()
+    return Asked(task, tuple(sorted(options.items())))
 
 
 def _changed(asked: Asked) -> dict[str, Option]:
     """Its options that are not the task's defaults."""
-    defaults = dict(filled(Asked(asked.task, ())).options)
+    defaults = dict(filled(asked.task, {}).options)
     return {key: value for key, value in asked.options if (key, value) not in defaults.items()}
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rulekeep.analysis.charts import Chart, Panel, Point, Series, capped, styles
-from rulekeep.analysis.runs import Run
 from rulekeep.analysis.summary import Interval
+from rulekeep.analysis.table import Run
 from rulekeep.explain.record import GATE, Explanation, Probed, Trace
 from rulekeep.printable import one_line
 from rulekeep.records.record import name

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from rulekeep.analysis.groups import Group, Rates, against_attention
 from rulekeep.analysis.ranking import Ranked, Ranking
-from rulekeep.analysis.runs import Run
 from rulekeep.analysis.summary import (
     RATE_RULE,
     Summary,
@@ -16,6 +15,7 @@ from rulekeep.analysis.summary import (
     summarise,
     summarise_scores,
 )
+from rulekeep.analysis.table import Run
 from rulekeep.printable import one_line
 from rulekeep.records.figures import SCORES
 from rulekeep.records.record import PARTS, name

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from rulekeep.analysis.groups import Group, trained_alike
 from rulekeep.analysis.ranking import Ranked, Ranking
-from rulekeep.analysis.runs import Run
 from rulekeep.analysis.summary import ENOUGH_SEEDS, LEVEL, holm
+from rulekeep.analysis.table import Run
 from rulekeep.printable import counted
 
 # The field's fairness: parameters within so much of each other.

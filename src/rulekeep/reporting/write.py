@@ -1,27 +1,51 @@
-"""Records to files: `report.html`, `report.md`, `tables.csv` and the figures.
+"""Folders of runs to files: `report.html`, `report.md`, `tables.csv` and the figures.
 
-    write_report(records, folder, command="rulekeep report runs")
+    report_on(["runs/mine", "quick"], out=None)
 
-Read this first: records are read into runs, gathered into cells, and cells are ranked; both become
-tables, figures and three sentences, which the page, the Markdown and the CSV all show.
+Read this first: records are read into a table of runs, gathered into groups, and these are ranked;
+all become tables, figures and three sentences, which the page, the Markdown and the CSV show.
 """
 
+import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rulekeep.analysis import panels
 from rulekeep.analysis.charts import Chart
 from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.ranking import ranked
-from rulekeep.analysis.table import tabulated
-from rulekeep.compaction.figures import cells, is_compaction
+from rulekeep.analysis.table import BASELINE, merged, tabulated, trained_apart
+from rulekeep.compaction.figures import cells
 from rulekeep.explain.record import Explanation
-from rulekeep.language.cells import is_in_words
-from rulekeep.printable import one_line
+from rulekeep.printable import counted, one_line, pasted
 from rulekeep.records import Record
-from rulekeep.records.store import text_bytes, write_files
+from rulekeep.records.folders import (
+    CERTIFICATES,
+    SHIPPED,
+    existing,
+    has_runs,
+    kept_beside,
+    no_runs,
+    of_kind,
+    run_folder,
+    unfinished,
+)
+from rulekeep.records.store import (
+    CorruptRecordError,
+    LoadedRecords,
+    Values,
+    make_folder,
+    read_record,
+    read_runs,
+    results,
+    run_folders,
+    text_bytes,
+    write_files,
+)
 from rulekeep.reporting import (
     compaction,
     language,
@@ -35,7 +59,7 @@ from rulekeep.reporting import speed as speed_report
 from rulekeep.reporting.certified import certificates as certificate_tables
 from rulekeep.reporting.figures import charts
 from rulekeep.reporting.sentences import sentences
-from rulekeep.specs import UsageError
+from rulekeep.specs import CompactionSpec, LanguageSpec, UsageError
 from rulekeep.speed.record import SpeedRecord
 
 FIGURES = "figures"
@@ -43,6 +67,109 @@ _HEADING = "# Which rules survive, for how long, at what cost"
 _FILES = ("report.md", "report.html", "tables.csv", "language.csv")
 # Tables of many rows, which the Markdown leaves to the page.
 _LONG = ("readings", "writes", "runs")
+
+
+class Reported(NamedTuple):
+    """The folder of a report and its files, how many records it is of, and lines to say."""
+
+    folder: Path
+    files: list[Path]
+    records: int
+    unfinished: list[str]
+    left_out: list[str]
+
+
+def report_on(folders: Sequence[str], out: str | os.PathLike[str] | None) -> Reported:
+    """Write the report of these folders, as if all stood in the first.
+
+    It is written into that one, if `out` is None; of what ships, into a folder of its own.
+    """
+    roots = [existing(folder) for folder in folders]
+    kept = [read_runs(root) for root in roots]
+    records = [record for one in kept for record in one.records]
+    values, lost = list[Values](), list[str]()
+    for root, own in zip(roots, kept, strict=True):
+        broken = list[str]()
+        beside = kept_beside(root, broken)
+        values += beside
+        lost += (f"{line}; left out" for line in broken)
+        # The first may be a mere place for what stands elsewhere.
+        may_be_bare = root is roots[0] and not (root / "record.json").exists()
+        if not (may_be_bare or own.records or beside or broken or has_runs(root)):
+            raise no_runs(root)
+    explanations, speeds = of_kind(values, Explanation, lost), of_kind(values, SpeedRecord, lost)
+    left_out = [*(line for one in kept for line in one.left_out), *lost]
+    if not (records or speeds):
+        raise _nothing_of(roots[0], left_out)
+    unfinished = [
+        line for root, own in zip(roots, kept, strict=True) if (line := unfinished_line(root, own))
+    ]
+    # Without them a report could claim a win over the weakest attention.
+    attention = rivals(records)
+    notes = [*(note for one in kept for note in one.notes), *trained_apart(records), *lost]
+    if len(speeds) > 1:
+        # Measured side by side, it is of one record.
+        notes.append(f"of {len(speeds)} records of speed the first is shown")
+    if attention:
+        count = counted(len(attention), "committed run")
+        notes.append(f"{count} of attention beside them, trained alike")
+    target = Path(folders[0], "report")
+    if out is not None or roots[0].is_relative_to(SHIPPED):
+        target = run_folder("report", out)
+    make_folder(target, f"--out {target}")
+    command = ["rulekeep", "report", *folders, *([] if out is None else ["--out", os.fspath(out)])]
+    files = write_report(
+        merged([*records, *attention]), target, shlex.join(command), notes,
+        unfinished=unfinished,
+        certificates=[*values, *kept_beside(CERTIFICATES, [])],
+        speed=next(iter(speeds), None), explanations=explanations, runs=folders[0],
+    )  # fmt: skip
+    return Reported(target, files, len(merged(records)) + bool(speeds), unfinished, left_out)
+
+
+def unfinished_line(root: Path, kept: LoadedRecords) -> str | None:
+    """A line on a folder with plans of runs that have no result; None if there are none.
+
+    A setting that was planned by two versions is one. A damaged record is named elsewhere.
+    """
+    known = {one.id: one.is_result for one in kept.records}
+    settings: dict[str, bool] = {}
+    for run in run_folders(root):
+        try:
+            plan = read_record(run.plan)
+            setting = json.dumps([plan.get("kind"), plan.get("spec")], sort_keys=True)
+        except (CorruptRecordError, OSError):
+            setting = run.id
+        finished = known.get(run.id, os.path.lexists(run.record))
+        settings[setting] = settings.get(setting, False) or finished
+    asked, done = unfinished(root), sum(settings.values())
+    if done == len(settings) and not asked:
+        return None
+    total = counted(len(settings), "planned run has a result", "planned runs have a result")
+    fix = asked[0].again(root) if asked else f"rulekeep resume {pasted(root)}"
+    more = "; the sweep chooses more by them" if asked else ""
+    return f"Unfinished: {done:,} of {total}{more}. For the rest: {fix}"
+
+
+def rivals(records: Sequence[Record]) -> list[Record]:
+    """The shipped attention that was trained as any of these runs was, and is not among them."""
+    given = {record.id for record in records}
+    known = {record.protocol for record in records if record.is_result} - {None}
+    shipped = chain.from_iterable(map(results, sorted(SHIPPED.iterdir()))) if known else ()
+    return [
+        one
+        for one in shipped
+        if one.spec.mixer == BASELINE and one.id not in given and one.protocol in known
+    ]
+
+
+def _nothing_of(root: Path, left_out: Sequence[str]) -> UsageError:
+    if left_out:
+        line = left_out[0].removesuffix("; left out")
+        return UsageError(f"{line}; there is no other record: put it back as it was")
+    if not run_folders(root):
+        return no_runs(root)
+    return UsageError(f"{root}: has no record yet; let rulekeep resume {pasted(root)} make some")
 
 
 def write_report(
@@ -60,18 +187,16 @@ def write_report(
     """Writes the report of these records into a folder and returns the paths written.
 
     `command` is the exact command that made the report, `notes` a line for each file that was
-    set aside as corrupt, `unfinished` one for each folder that lacks runs, `certificates` the
-    records of `rulekeep certify`, `speed` the one of `rulekeep speed`, `explanations` those of
+    set aside as corrupt, `unfinished` one for each folder that lacks runs, `certificates` what may
+    be records of `rulekeep certify`, `speed` the one of `rulekeep speed`, `explanations` those of
     `rulekeep explain`, and `runs` what commands call the folder of the records. With a record of
     speed and no run the report is of speed alone.
-
-    Raises:
-        OSError: the folder cannot be written; then it is as it was.
-        UsageError: files of others stand there by the names of a report's.
     """
     _check_place(folder)
-    of_words = [record for record in records if is_in_words(record)]
-    of_compaction = [record for record in records if is_compaction(record)]
+    of_words, of_compaction = (
+        [record for record in records if record.spec.kind == kind.kind]
+        for kind in (LanguageSpec, CompactionSpec)
+    )
     apart = {record.id for record in (*of_words, *of_compaction)}
     records = [record for record in records if record.id not in apart]
     table, reading_notes = tabulated(records)

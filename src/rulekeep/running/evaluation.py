@@ -396,4 +396,4 @@ def evaluate_samples(
     # A right word that has no probability at all makes it infinite, which is no number of JSON.
     if loss is not None and not math.isfinite(loss):
         loss = None
-    return {"split": split, "context": context, "val_loss": loss, **scores.as_dict()}
+    return {"split": split, "context": context, "val_loss": loss, **scores}

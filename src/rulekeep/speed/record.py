@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from rulekeep.records.store import read_spec
+from rulekeep.records.store import as_spec, read_record
 from rulekeep.specs import Option, Spec
 from rulekeep.specs.base import Device, each_once
 from rulekeep.specs.mixer import written
@@ -179,4 +179,4 @@ def read_speed(path: Path) -> SpeedRecord:
         CorruptRecordError: it is damaged, or none of these.
         FileNotFoundError: there is no such file.
     """
-    return read_spec(path, SpeedRecord)
+    return as_spec(path.name, read_record(path), SpeedRecord)

@@ -1,6 +1,6 @@
 """Examples for another harness: JSONL, npz or parquet, with a hash of the tokens.
 
-    with whole_file(path) as file:
+    with whole_files(path) as (file,):
         data_hash = export(pieces, file, "jsonl")
 
 The columns are those of one line of JSONL:
