@@ -209,7 +209,9 @@ def test_commands_in_documents_exist(line: str) -> None:
     elif words[:2] == ["pip", "install"]:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert words[2] == "." or words[2] in {
-            f"{of}[{extra}]" for of in ("rulekeep", ".") for extra in extras["optional-dependencies"]
+            f"{of}[{extra}]"
+            for of in ("rulekeep", ".")
+            for extra in extras["optional-dependencies"]
         }
     elif words[:2] == ["inspect", "eval"]:
         # tests/test_inspect.py runs these commands of the page.
