@@ -178,13 +178,13 @@ def test_a_history_is_as_it_was_asked_for(style: str) -> None:
 def test_own_histories_keep_their_system_prompt_and_their_calls() -> None:
     turn = [said("user", "a " * 40), call("1"), result("1"), said("assistant", "b " * 40)]
     own = [said("system", "You are mine."), *turn * 60]
-    spec = CompactionSpec.parse(compactor="everything", tokens=1000, rounds=2)
+    spec = CompactionSpec.parse(compactor="everything", tokens=1000, rounds=2, histories=1)
     of = made(FAMILIES, spec, 0, word_count, [own])
     assert of.messages[0]["content"] == f"You are mine.\n{of.rules[0].texts[0]}"
     assert unpaired(of.messages) == 0
     assert sum(len(one.get("tool_calls", ())) for one in of.messages) > 10
     with pytest.raises(UsageError, match="give fewer --tokens or --rounds"):
-        made(FAMILIES, spec, 0, word_count, [own[:20]])
+        made(FAMILIES, spec, 0, word_count, [own[:50]])
 
 
 @pytest.mark.parametrize(
