@@ -33,7 +33,10 @@ class FlaGatedDeltaNet(Stateless):
 
     def __init__(self, width: int, *, heads: int = 4) -> None:
         # Imported here: without a GPU the file can still be read and compiled.
-        from fla.layers import GatedDeltaNet
+        try:
+            from fla.layers import GatedDeltaNet
+        except ImportError as error:
+            raise ImportError(f"{error}; pip install flash-linear-attention") from None
 
         layer = GatedDeltaNet(
             hidden_size=width, num_heads=heads, head_dim=width // heads, expand_v=1.0

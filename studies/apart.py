@@ -10,7 +10,8 @@ first run. The sections are those of the plan:
    tokens, the penalty (both of section 2), exact zeros (it reads after it writes), reading first.
 2. Rivals with a write gate of eight tokens, without and with the penalty.
 3. Each mixer with its convolution at four rates.
-7. Attention whose scores grow with the logarithm of the length, and the Forgetting Transformer.
+6. The last 500 of 2,500 steps from the states that other texts leave, from noise, and from zeros.
+7. Attention whose scores grow with the logarithm of the length, and two rivals of 2026.
 
 Runs of other studies count where spec and versions are the same. There is no table yet.
 """
@@ -23,7 +24,7 @@ from rulekeep.records.store import whole_runs
 from rulekeep.specs import AnySpec
 from rulekeep.study import Study, Sweep
 from rulekeep.sweeps.planning import identity
-from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, cell
+from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, Length, cell
 
 RESULTS = Path(__file__).parent.parent / "results"
 READS = ("attention-controls", "attention-controls-aside", "carries", "rivals")
@@ -63,6 +64,20 @@ CONVOLVED = {
     ),
     "attention, no signal": Variant("attention[conv_size=8]", "attention, convolution"),
 }
+# Section 6, on revised rules alone.
+_STARTS = {"zero": "zeros", "passed": "states of other texts", "noise": "noise"}
+PASSED_LENGTH = STANDARD_LENGTH._replace(steps=2500, tested=(256, 1028, 4096, 16384))
+PASSED = {
+    f"{name}, {start}": Variant(
+        f"{name}[{more}hidden={hidden},initial_states={start}]", f"`{name}`, from {said}"
+    )
+    for name, hidden, more in (
+        ("ssd", 296, f"{_CONVOLVED},"), ("gated_slots", 216, f"{_CONVOLVED},"),
+        ("gated_delta", 240, f"{_CONVOLVED},"), ("delta", 248, f"{_CONVOLVED},"),
+        ("sparse_delta", 232, ""),
+    )
+    for start, said in _STARTS.items()
+}  # fmt: skip
 # Section 7. The best attention on marked rules of `recite` has earliness; both stand here.
 _BEST = "conv_size=8,added_positions=earliness"
 ATTENTIONS = {
@@ -83,19 +98,28 @@ ATTENTIONS = {
             (", as published", "conv_size=8,half_life_tokens=null"),
         )
     },
+    **{
+        f"gated_delta_2{said}": Variant(
+            f"gated_delta_2[published=true,{more}hidden=152]", f"`gated_delta_2`, published{said}"
+        )
+        for said, more in (("", ""), (", remembering start", "decay_start=half_life,"))
+    },
 }
 
 
-def runs(variants: Iterable[Variant], rates: Iterable[float]) -> Sequence[AnySpec]:
+def runs(
+    variants: Iterable[Variant], rates: Iterable[float], settings: Sequence[TaskSetting] = SETTINGS,
+    length: Length = STANDARD_LENGTH,
+) -> Sequence[AnySpec]:  # fmt: skip
     """Every variant at each rate, task setting and seed, that no other study has run."""
     known = {record.id for folder in READS for record in whole_runs(RESULTS / folder)}
     specs = [
         variant.one.spec(
-            **cell(setting.task, setting.placement, *STANDARD_LENGTH), seed=seed, learning_rate=rate
+            **cell(setting.task, setting.placement, *length), seed=seed, learning_rate=rate
         )
         for rate in rates
         for variant in variants
-        for setting in SETTINGS
+        for setting in settings
         for seed in SEEDS
     ]
     return [spec for spec in specs if identity(spec) not in known]
@@ -116,6 +140,11 @@ def every_rate() -> Sequence[AnySpec]:
     return [*runs(CONVOLVED.values(), ALL_RATES), *runs(OURS.values(), ALL_RATES)]
 
 
+def passing() -> Sequence[AnySpec]:
+    """Section 6."""
+    return runs(PASSED.values(), BOTH_RATES, SETTINGS[1:], PASSED_LENGTH)
+
+
 def attentions() -> Sequence[AnySpec]:
     """Section 7."""
     return runs(ATTENTIONS.values(), ALL_RATES)
@@ -123,7 +152,7 @@ def attentions() -> Sequence[AnySpec]:
 
 STUDY = Study(
     question="What does each part of our memory give, and what do rivals keep on equal terms?",
-    variants={**OURS, **WITHOUT, **SIGHTED, **CONVOLVED, **ATTENTIONS},
+    variants={**OURS, **WITHOUT, **SIGHTED, **CONVOLVED, **PASSED, **ATTENTIONS},
     settings=SETTINGS,
     context=STANDARD_LENGTH.context,
     reads=READS,
@@ -132,5 +161,6 @@ STUDY = Study(
         "equal-sight": Sweep("equal_sight"),
         "every-rate": Sweep("every_rate"),
         "attentions": Sweep("attentions"),
+        "passing": Sweep("passing"),
     },
 )

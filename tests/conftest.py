@@ -40,7 +40,7 @@ KINDS = {
         api compact_command start task_commands terminal unreadable
     """,
     "process": """
-        article_reproduction cluster costs executors faults live runs sweep trackers
+        article_reproduction cluster costs executors faults live lm_eval runs sweep trackers
         small_model weights wheel
     """,
     "browser": "report_browser",

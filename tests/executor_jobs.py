@@ -30,6 +30,10 @@ def job(value, progress):
         threading.Thread(target=time.sleep, args=(600,)).start()
     if value == "exits":
         sys.exit("told to")
+    if value.startswith("slot "):
+        # Long enough that the other slot is taken meanwhile.
+        time.sleep(0.5)
+        return os.environ["RULEKEEP_SLOT"]
     if value == "unsendable":
         return lambda: None
     if value == "large":

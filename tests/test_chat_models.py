@@ -262,6 +262,18 @@ def test_what_follows_has_no_token_that_begins_a_text(model: ChatModel) -> None:
     assert chat.after("<user> ", "<user> Who") == chat.tokens("Who")
 
 
+def test_a_tokenizer_that_does_not_know_plain_words_is_refused(model: ChatModel) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({"<unk>": 0, "You are": 1}, "<unk>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
+    tokenizer.chat_template = tiny_chat.TEMPLATE
+    with pytest.raises(UsageError, match="does not know the words of 'You are a helpful"):
+        ChatModel(model.model, tokenizer)
+
+
 def test_a_guard_finds_the_rule_and_not_its_mention(model: ChatModel) -> None:
     one = LanguageSpec.parse(
         model="none", placement="middle", mentions="instruction", control="swapped", distance=100

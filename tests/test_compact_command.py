@@ -3,16 +3,22 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeAlias
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
+# Where rulekeep is installed, pytest finds the fixture by itself.
+_FOUND = any(one.name == "rulekeep" for one in entry_points(group="pytest11"))
+PLUGIN = "" if _FOUND else "-p rulekeep.pytest_plugin"
 Run: TypeAlias = Callable[..., tuple[int, bytes, str]]
 FEW = ("--rounds", "2", "--workers", "1", "--histories", "3")
 COMPACTORS = """
@@ -48,6 +54,17 @@ def test_a_gate_in_ci(run: Run, tmp_path: Path) -> None:
     failed = {case.attrib["name"] for case in cases if case.find("failure") is not None}
     assert failed == {"all rules", "limit"}
     assert {"all rules", "limit", "action"} < {case.attrib["name"] for case in cases}
+    assert "first gone: download_size '840', file, history 1, lost in round 2" in errors
+    # By place and by facts; what hardly shortens is told as well.
+    code, _, errors = run("compact", "mine.py:ends", *gate, "system=1,middle=0.9,facts=0.9")
+    assert [line.split("; first")[0] for line in errors.strip().splitlines()[-2:]] == [
+        "mine.py:ends: 0.00 of the middle rules left, below 0.9",
+        "mine.py:ends: 0.00 of the facts left, below 0.9",
+    ]
+    code, _, errors = run("compact", "everything", *gate, "1", "--fail-above", "left=1.2,misled=0")
+    assert code == 1
+    assert "everything: left is 6.94, above 1.2" in errors
+    assert "misled is" not in errors
     # The cells stand there: nothing is run again.
     code, _, errors = run("compact", "mine.py:ends", *gate, "0.2")
     assert (code, "[1/" in errors) == (0, False)
@@ -109,8 +126,9 @@ def test_a_product_shortens_histories_round_by_round(run: Run, tmp_path: Path) -
         (("--compacted", "here", "keep_last"), "give a compactor, or --write-histories"),
         ((), "name a compactor"),
         (("keep_lost",), "compactor 'keep_lost': did you mean keep_last?"),
-        (("keep_last", "--fail-below", "x=y"), "write a share, or kind=share"),
-        (("keep_last", "--fail-below", "limits=1", *FEW), "limits: choose from action"),
+        (("keep_last", "--fail-below", "x=y"), "write name=number"),
+        (("keep_last", "--fail-below", "limits=1"), "limits: did you mean limit? choose from"),
+        (("keep_last", "--fail-above", "facts=1"), "facts: choose from left"),
         (("keep_last", "--model", "deaf"), "no compactor asks for a model"),
         (("keep_last", "--budget", "1.5"), "budget"),
     ],
@@ -148,8 +166,7 @@ def test_the_page_and_the_examples_do_what_they_say(tmp_path: Path) -> None:
     (tmp_path / "product.sh").chmod(0o755)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     blocks = re.findall(r"```(?:ba)?sh\n(.*?)```", page, re.DOTALL)
-    gate = (ROOT / "examples/compaction.yml").read_text().split("- run: >")[1].split("- if")[0]
-    for block in (*blocks, " ".join(gate.split()), "pytest -q test_mine.py"):
+    for block in (*blocks, f"pytest -q {PLUGIN} test_mine.py"):
         done = subprocess.run(
             ["sh", "-e", "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
@@ -157,6 +174,76 @@ def test_the_page_and_the_examples_do_what_they_say(tmp_path: Path) -> None:
         assert done.returncode == gates, f"{block}\n{done.stdout}\n{done.stderr}"
         assert ("left, below" in done.stderr) == gates
     done = subprocess.run(
-        ["pytest", "-q", "-p", "no:cacheprovider"], cwd=ROOT / "examples", env=environment
+        ["pytest", "-q", *PLUGIN.split(), "-p", "no:cacheprovider"],
+        cwd=ROOT / "examples",
+        env=environment,
     )
     assert done.returncode == 0
+
+
+@pytest.mark.process
+def test_the_fixture_names_each_kind_that_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        "def few(messages): return messages[:1]\n"
+        "def none(messages): raise ValueError('no key')\n"
+        "SIZE = dict(rounds=1, histories=3)\n"
+        "def test_kept(rules_survive):\n"
+        "    assert rules_survive('everything', at_least=1, budget=1, **SIZE).histories == 3\n"
+        "def test_lost(rules_survive):\n"
+        "    rules_survive(few, kinds={'prohibition': 1}, **SIZE)\n"
+        "def test_failed(rules_survive): rules_survive(none, at_least=0, **SIZE)\n"
+        "def test_unknown(rules_survive): rules_survive(few, kinds={'tone': 1}, **SIZE)\n"
+    )
+    command = ["pytest", "-q", "-rfE", *PLUGIN.split(), "test_mine.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "3 failed, 1 passed" in done.stdout, done.stdout
+    for said in (
+        "rules: 0.14 left, below 0.9", "prohibition: 0.00 left, below 1",
+        "it failed: ValueError: no key", "kinds tone: choose from action, ",
+    ):  # fmt: skip
+        assert said in done.stdout, done.stdout
+
+
+def steps_of(inputs: dict[str, str], folder: Path) -> list[int]:
+    """What the shell steps of the action end with, one after another as GitHub runs them."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    known = {name: one.get("default") for name, one in action["inputs"].items()} | inputs
+    assert known.keys() == action["inputs"].keys()
+    places = {f"${{{{ inputs.{name} }}}}": value for name, value in known.items()}
+    places["${{ github.action_path }}"] = str(ROOT)
+    codes = list[int]()
+    for step in action["runs"]["steps"]:
+        if "run" not in step or (any(codes) and "if" not in step):
+            continue
+        given = {name: places[value] for name, value in step.get("env", {}).items()}
+        path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=folder, env={**os.environ, **given, "PATH": path},
+        )  # fmt: skip
+        codes.append(done.returncode)
+    return codes
+
+
+@pytest.mark.process
+def test_the_action_fails_a_lossy_compactor_and_keeps_the_report(
+    mine: Path, tmp_path: Path
+) -> None:
+    # In place of an installation: what is asked of pip.
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@" >> asked.txt\n')
+    python.chmod(0o755)
+    workflow = yaml.safe_load((ROOT / "examples" / "compaction.yml").read_text())
+    (used,) = (step for step in workflow["jobs"]["rules"]["steps"] if "rulekeep" in step["uses"])
+    few = {"options": "--histories 3 --workers 1", "rounds": "1", **used["with"]}
+    assert steps_of({**few, "compactor": f"{mine.name}:ends"}, tmp_path) == [0, 0, 0]
+    shutil.rmtree(tmp_path / "rules-report")
+    assert steps_of({**few, "compactor": "nothing"}, tmp_path) == [0, 1, 0]
+    cases = ElementTree.parse(tmp_path / "rules-report" / "rules.xml").getroot()
+    lost = {case.get("name") for case in cases if case.find("failure") is not None}
+    assert lost == {"all rules", "prohibition"}
+    assert (tmp_path / "rules-report" / "runs" / "report" / "report.html").exists()
+    asked = (tmp_path / "asked.txt").read_text().splitlines()
+    assert asked == [f"-m pip install --quiet {ROOT}"] * 2

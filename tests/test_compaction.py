@@ -178,13 +178,13 @@ def test_a_history_is_as_it_was_asked_for(style: str) -> None:
 def test_own_histories_keep_their_system_prompt_and_their_calls() -> None:
     turn = [said("user", "a " * 40), call("1"), result("1"), said("assistant", "b " * 40)]
     own = [said("system", "You are mine."), *turn * 60]
-    spec = CompactionSpec.parse(compactor="everything", tokens=1000, rounds=2)
+    spec = CompactionSpec.parse(compactor="everything", tokens=1000, rounds=2, histories=1)
     of = made(FAMILIES, spec, 0, word_count, [own])
     assert of.messages[0]["content"] == f"You are mine.\n{of.rules[0].texts[0]}"
     assert unpaired(of.messages) == 0
     assert sum(len(one.get("tool_calls", ())) for one in of.messages) > 10
     with pytest.raises(UsageError, match="give fewer --tokens or --rounds"):
-        made(FAMILIES, spec, 0, word_count, [own[:20]])
+        made(FAMILIES, spec, 0, word_count, [own[:50]])
 
 
 @pytest.mark.parametrize(
@@ -310,6 +310,9 @@ def test_a_command_reads_and_writes_json_or_text(tmp_path: Path) -> None:
     assert not rk.survives(r"printf '\377 text'", histories=1, rounds=1).failure
     broken = rk.survives("sh -c 'echo no key >&2; exit 3'", histories=1, rounds=1)
     assert broken.failure == "exit code 3: no key"
+    cut = rk.survives("""sh -c 'echo "[{\\"role\\": "'""", histories=1, rounds=1)
+    assert cut.failure.startswith("is broken JSON")
+    assert cut.kept[0].mean == 0
 
 
 def test_a_share_has_an_exact_interval_where_each_history_has_one_rule() -> None:
@@ -404,3 +407,59 @@ def test_an_id_is_of_what_is_run_wherever_it_stands(tmp_path: Path) -> None:
     before = identity(f"sh {file}")
     file.write_text("cat -")
     assert identity(f"sh {file}") != before
+
+
+def test_a_compactor_imports_the_file_beside_it_which_counts_for_its_version(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "beside_it.py").write_text("def cut(messages): return messages[:1]")
+    file = tmp_path / "mine.py"
+    file.write_text("from beside_it import cut\n\ndef compact(messages): return cut(messages)")
+    left = rk.survives(f"{file}:compact", histories=1, rounds=1)
+    assert not left.failure
+    assert left.by_place["system"][0].mean == 1
+    spec = CompactionSpec.parse(compactor=f"{file}:compact")
+    before = resolve_compaction(spec).versions["compactor"]
+    (tmp_path / "beside_it.py").write_text("def cut(messages): return messages[:2]")
+    assert resolve_compaction(spec).versions["compactor"] != before
+
+
+def sessions(path: Path, lengths: Sequence[int]) -> str:
+    """A file of sessions with so many turns of 20 tokens, each of words of its own."""
+    lines = [
+        [
+            said("system", f"prompt{at}"),
+            *(said(role, f"s{at} " * 10) for _ in range(turns) for role in ("user", "assistant")),
+        ]
+        for at, turns in enumerate(lengths)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return str(path)
+
+
+def test_each_session_of_ones_own_is_one_history_and_goes_on_after_each_round(
+    tmp_path: Path,
+) -> None:
+    chat = sessions(tmp_path / "chat.jsonl", (60, 5, 40, 80))
+    spec = CompactionSpec.parse(
+        compactor="everything", chat=chat, histories=3, rounds=2, budget=0.5, tokens=1000
+    )
+    resolved = resolve_compaction(spec)
+    # 50 turns are 1,000 tokens: the third session is shorter, and is whole. The second has too few.
+    for number, (own, turns) in enumerate(((0, 50), (2, 40), (3, 50))):
+        one = made(FAMILIES, spec, number, recorded=resolved.recorded)
+        assert one.messages[0]["content"].startswith(f"prompt{own}")
+        words = " ".join(text_of(message) for message in one.messages).split()
+        assert {at: words.count(f"s{at}") for at in range(4) if f"s{at}" in words} == {
+            own: turns * 20
+        }
+        for at, block in enumerate(one.fresh):
+            assert tokens_of(block) == turns * 10
+            # What is left of the session comes before the others.
+            assert f"s{own} " in block[0]["content"] or at or own == 2
+    for options, message in (
+        ({"histories": 4}, "3 of 4 sessions have 10 turns of a user, and each is one history"),
+        ({"rounds": 20}, "is too short for 20 rounds; each needs 500 new tokens"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            resolve_compaction(CompactionSpec.parse(**{**spec.model_dump(), **options}))

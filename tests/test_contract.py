@@ -37,6 +37,7 @@ VARIANTS: dict[str, tuple[str, dict]] = {
         {"published": True, "gate_kernel": 8, "gate_penalty": 0.01, "penalty_start": 0},
     ),
     "kda, nothing left of a chunk": ("kda", {"half_life_tokens": 0.2}),
+    "gated_delta_2, nothing left of a chunk": ("gated_delta_2", {"half_life_tokens": 0.2}),
     "routed_slots convolved": ("routed_slots", {"short_convolution": True}),
     "sparse_delta without convolution": (
         "sparse_delta",

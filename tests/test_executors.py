@@ -95,3 +95,32 @@ def test_workers_do_not_outlive_their_driver_and_run_its_script_once(tmp_path: P
     driver.kill()
     driver.wait()
     until(lambda: not any(map(alive, pids(tmp_path))))
+
+
+def test_jobs_that_run_at_once_have_slots_of_their_own() -> None:
+    slots = list[int]()
+    jobs = [f"slot {n}" for n in range(5)]
+    for event in LocalExecutor(2).run(job, jobs):
+        if isinstance(event, Finished):
+            slots.append(int(event.result))
+    assert {*slots} == {0, 1}
+
+
+@pytest.mark.parametrize(("slot", "gpu"), [(0, 0), (1, 1), (2, 2), (3, 0)])
+def test_a_run_on_cuda_takes_the_gpu_of_its_slot(
+    monkeypatch: pytest.MonkeyPatch, slot: int, gpu: int
+) -> None:
+    import torch
+
+    from rulekeep.running.building import take_gpu
+
+    taken = list[int]()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setenv("RULEKEEP_SLOT", str(slot))
+    take_gpu("cuda")
+    assert taken == [gpu]
+    # A device with a number is that one, whatever the slot.
+    take_gpu("cuda:1")
+    take_gpu("cpu")
+    assert taken == [gpu]

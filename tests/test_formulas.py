@@ -133,7 +133,7 @@ def projected(
         )
     queries, keys, values = both.split([heads * m.key_width, heads * m.key_width, WIDTH], -1)
     queries, keys = (part.view(len(x), heads, -1).expand(-1, HEADS, -1) for part in (queries, keys))
-    if recent is None and name in ("delta", "gated_delta", "kda", "gated_slots", "routed_slots"):
+    if recent is None and name in (*DELTA, "gated_slots", "routed_slots"):
         queries, keys = silu(queries), silu(keys)
     return Parts(queries, keys, values.view(len(x), HEADS, -1), gate, recent)
 
@@ -148,7 +148,7 @@ def decays(name: str, m: Any, x: Tensor, options: Mapping[str, Any]) -> Tensor:
         return one * torch.exp(-m.log_rate.exp() * softplus(affine(m.step, x)))[..., None]
     if name == "gated_linear":
         return sigmoid(affine(m.decay[1], affine(m.decay[0], x))).pow(1 / 16).view_as(one)
-    if name == "kda":
+    if name in ("kda", "gated_delta_2"):
         step = softplus(affine(m.step[1], affine(m.step[0], x)))
         return torch.exp(-m.log_rate.exp() * step.view_as(one))
     if name == "gated_slots":
@@ -181,8 +181,12 @@ def remembered(
     """A memory that each token changes, and the output read from it."""
     queries, keys, values, gate, recent = projected(name, m, x, state, options)
     kept = decays(name, m, x, options)
-    if name in ("delta", "gated_delta", "kda"):
+    if name in DELTA:
         queries, keys = unit(queries), unit(keys)
+    if name == "gated_delta_2":
+        erasers = keys * sigmoid(affine(m.erase, x)).view_as(keys)
+        values = values * sigmoid(affine(m.write, x)).view_as(values)
+    elif name in DELTA:
         strength, later = strengths(m, x, *state[1:])
         state[1:] = [later] * len(state[1:])
     if name == "linear_attention":
@@ -199,7 +203,9 @@ def remembered(
                 reads[t, h] = scores @ state[1][h] / scores.sum()
                 continue
             memory.copy_(torch.diag(a) @ memory)
-            if name in ("delta", "gated_delta", "kda"):
+            if name == "gated_delta_2":
+                memory += torch.outer(k, v - memory.T @ erasers[t, h])
+            elif name in DELTA:
                 memory += strength[t, h] * torch.outer(k, v - memory.T @ k)
             elif name == "ssd":
                 memory += softplus(affine(m.step, x))[t, h] * torch.outer(k, v)
@@ -243,6 +249,7 @@ def recurrent(
     return torch.stack(outputs), [hidden, *cell]
 
 
+DELTA = ("delta", "gated_delta", "kda", "gated_delta_2")
 WINDOW = {"window": 7, "sinks": 3}
 ROTARY = {"positions": "rotary", "rotary_base": 100.0}
 # The half-lives are short, so that a decay is seen.
@@ -254,6 +261,7 @@ MATRICES: dict[str, dict[str, Any]] = {
     "delta": {},
     "gated_delta": {"half_life_tokens": 5.0},
     "kda": {"half_life_tokens": 5.0},
+    "gated_delta_2": {"half_life_tokens": 5.0},
     "gated_slots": {"slots": 6, "half_life_tokens": 5.0},
     "routed_slots": {"slots": 6, "top_k": 2, "half_life_tokens": 5.0},
 }

@@ -27,6 +27,7 @@ GATES: dict[str, set[str]] = {
     "sparse_delta": {"write.weight", "write.bias", "write_before.weight"},
 }
 NONE = {
+    "gated_delta_2",
     "attention",
     "forgetting_attention",
     "sliding_window",

@@ -209,8 +209,14 @@ def test_commands_in_documents_exist(line: str) -> None:
     elif words[:2] == ["pip", "install"]:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert words[2] == "." or words[2] in {
-            f"rulekeep[{extra}]" for extra in extras["optional-dependencies"]
+            f"{of}[{extra}]"
+            for of in ("rulekeep", ".")
+            for extra in extras["optional-dependencies"]
         }
+    elif words[:2] == ["inspect", "eval"]:
+        # tests/test_inspect.py runs these commands of the page.
+        registered = (ROOT / "src/rulekeep/inspect/_registry.py").read_text()
+        assert words[2].removeprefix("rulekeep/") in registered.partition("__all__")[2]
     else:
         assert words[0] == "python"
         assert (ROOT / words[1]).exists()

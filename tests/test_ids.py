@@ -126,7 +126,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "chat.jsonl": json.dumps(turns("hi")), "prompt.md": "Be kind.\n- Your name is Nora.\n",
         "mine.py": PREDICTOR.format(name="Mine") + PREDICTOR.format(name="Other"),
         "ten.toml": several(10), "twelve.toml": several(12),
-        "long.jsonl": json.dumps(turns("hi " * 2500) * 40),
+        "long.jsonl": "\n".join([json.dumps(turns("hi " * 250) * 20)] * 20),
         "own.py": (
             "def small(keys): ...\ndef short(text, budget): ...\n"
             "def count(text): return len(text.split())\n"

@@ -22,8 +22,10 @@ from rulekeep.mixers.published import PUBLISHED
 
 WIDTH, HEADS, TIME = 16, 2, 43
 # Channels of a key and of a head's values at this width.
-KEYS = {"ssd": 32, "retnet": 8, "gated_linear": 4, "gated_delta": 6, "kda": 8}
+KEYS = {"ssd": 32, "retnet": 8, "gated_linear": 4, "gated_delta": 6, "kda": 8, "gated_delta_2": 8}
 VALUES = {"ssd": 16, "retnet": 16, "gated_delta": 12}
+CHANNELS = ("kda", "gated_delta_2")
+DELTA = ("gated_delta", *CHANNELS)
 SLOTS = ("gated_slots", "routed_slots")
 OPTIONS: dict[str, dict[str, Any]] = {
     "gated_slots": {"slots": 6},
@@ -60,7 +62,7 @@ def parts_of(name: str, m: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
     keys, values = KEYS.get(name, WIDTH // HEADS), HEADS * VALUES.get(name, WIDTH // HEADS)
     both = x @ m.in_projection.weight.T
     qkv, gate = both[..., : 2 * heads * keys + values], both[..., 2 * heads * keys + values :]
-    if name in ("ssd", "gated_delta", "kda"):
+    if name == "ssd" or name in DELTA:
         qkv = convolved(m, qkv)
     q, k, v = qkv.split([heads * keys, heads * keys, values], -1)
     q, k = (part.unflatten(-1, (heads, keys)).expand(-1, -1, HEADS, -1) for part in (q, k))
@@ -72,7 +74,7 @@ def parts_of(name: str, m: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
             rms(part) * weight / math.sqrt(keys)
             for part, weight in zip((q, k), m.key_norm_weight, strict=True)
         )
-    if name in ("gated_delta", "kda"):
+    if name in DELTA:
         q, k = (part * torch.rsqrt(part.square().sum(-1, keepdim=True) + 1e-6) for part in (q, k))
     if name == "retnet":
         q, k = turned(q, 1), turned(k, 1)
@@ -99,7 +101,7 @@ def log_decays(name: str, m: Any, x: Tensor) -> Tensor:
     if name == "gated_slots":
         return F.logsigmoid(x @ m.gate.weight.T).unflatten(-1, (HEADS, -1)) / 8
     step = F.softplus(m.step(x))
-    if name == "kda":
+    if name in CHANNELS:
         return -m.log_rate.exp() * step.unflatten(-1, (HEADS, -1))
     g = -(m.log_rate.exp() * step).unsqueeze(-1)
     if name == "routed_slots":
@@ -113,7 +115,10 @@ def layer(name: str, m: Any, x: Tensor, core: Core) -> tuple[Tensor, list[Tensor
     """The published layer: outputs, and the state after the last token."""
     q, k, v, gate = parts_of(name, m, x)
     g = log_decays(name, m, x)
-    beta = torch.sigmoid(x @ m.write.weight.T) if name in ("gated_delta", "kda") else None
+    beta = torch.sigmoid(x @ m.write.weight.T) if name in DELTA else None
+    if name == "gated_delta_2":
+        assert beta is not None
+        v, beta = v * beta.view_as(v), torch.sigmoid(x @ m.erase.weight.T).view_as(k)
     written = F.softplus(m.step(x)).unsqueeze(-1) * v if name == "ssd" else v
     read, state = core(name, q, k, written, g, beta)
     weight = m.norm_weight / math.sqrt(v.shape[-1])
@@ -124,7 +129,7 @@ def layer(name: str, m: Any, x: Tensor, core: Core) -> tuple[Tensor, list[Tensor
         read = rms(F.silu(read).flatten(-2)) * m.norm_weight.flatten() / math.sqrt(WIDTH)
     else:
         read = (rms(F.silu(read) if name == "routed_slots" else read) * weight).flatten(-2)
-        if name == "kda":
+        if name in CHANNELS:
             gate = m.low_rank_gate[1](x @ m.low_rank_gate[0].weight.T)
         assert gate is not None
         read = read * (torch.sigmoid(gate) if name == "kda" else F.silu(gate))
@@ -153,8 +158,10 @@ def loop(
             continue
         first = a * first
         if beta is not None:
-            held = (first.mT @ key.unsqueeze(-1)).squeeze(-1)
-            value = beta[:, t].unsqueeze(-1) * (value - held)
+            erased = beta[:, t] * key if name == "gated_delta_2" else key
+            held = (first.mT @ erased.unsqueeze(-1)).squeeze(-1)
+            strength = 1 if name == "gated_delta_2" else beta[:, t].unsqueeze(-1)
+            value = strength * (value - held)
         first = first + key.unsqueeze(-1) * value.unsqueeze(-2)
         reads.append(scale * (first.mT @ query.unsqueeze(-1)).squeeze(-1))
     return torch.stack(reads, 1), [first, second] if name in SLOTS else [first]
@@ -233,7 +240,7 @@ def of_fla(
     return read, [memory]
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", FLA)
 def test_a_published_layer_has_the_recurrence_of_fla(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,12 +306,12 @@ def test_the_backward_pass_meets_the_noise_of_the_forward_pass(
     assert (gradient * direction).sum().item() == pytest.approx(measured, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["ssd", "gated_delta", "kda", "routed_slots"])
+@pytest.mark.parametrize("name", ["ssd", *DELTA, "routed_slots"])
 def test_steps_start_as_published(name: str) -> None:
-    options = {} if name == "kda" else {"heads": 64}
+    options = {} if name in CHANNELS else {"heads": 64}
     torch.manual_seed(1)
     m: Any = MIXERS[name](64, published=True, **options)
-    bias = (m.step[1] if name == "kda" else m.step).bias
+    bias = (m.step[1] if name in CHANNELS else m.step).bias
     steps, rates = F.softplus(bias), m.log_rate.exp()
     assert 1e-3 <= steps.min() < 2e-3 < 0.05 < steps.max() <= 0.1
     assert (0 if name in ("gated_delta", "routed_slots") else 1) < rates.min()

@@ -21,6 +21,8 @@ SPECS = [
     tiny.tiny(
         mixer="sparse_delta", mixer_options={"gate_penalty": 0.5, "penalty_start": 9, "heads": 2}
     ),
+    # Its last steps begin from noise that has the spread of other texts' states.
+    tiny.tiny(mixer="delta", mixer_options={"heads": 2}, initial_states="noise", state_steps=6),
 ]
 # Another value of every field of a spec: a field without one here is an error.
 OTHER_VALUES = {
@@ -49,6 +51,8 @@ OTHER_VALUES = {
     "test_examples": 5,
     "long_test_examples": 64,
     "stop_when_solved": True,
+    "initial_states": "passed",
+    "state_steps": 3,
     "device": "cuda",
     "precision": "bfloat16",
     "threads": 2,

@@ -1,12 +1,26 @@
+from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import pytest
+import tiny
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import MixerError, Outside, auxiliary_loss
-from rulekeep.running.training import DivergedError, Step, learning_rate, train
+from rulekeep.running.building import resolve
+from rulekeep.running.model import ModelState
+from rulekeep.running.training import (
+    DivergedError,
+    Step,
+    build,
+    learning_rate,
+    lengths,
+    train,
+    train_model,
+)
 from rulekeep.specs import TrainingSpec
 
 SPEC = TrainingSpec(
@@ -230,3 +244,63 @@ def test_a_penalty_that_is_no_method_or_gives_no_number_is_one_line(
     match = rf"^auxiliary_loss of Taxed is {said}: make it a method that .* or None$"
     with pytest.raises(MixerError, match=match):
         auxiliary_loss(Outside(mixer) if outside else mixer, 1)
+
+
+PASSING: dict[str, Any] = {
+    "mixer": "delta", "mixer_options": {"heads": 2, "short_convolution": True}, "layers": 2,
+    "steps": 4, "state_steps": 2,
+}  # fmt: skip
+
+
+def losses(**options: Any) -> list[float]:
+    resolved = resolve(tiny.tiny(**{**PASSING, **options}))
+    return [step.loss for step in train_model(resolved, build(resolved))]
+
+
+def test_the_last_steps_begin_from_the_states_that_the_batch_before_leaves() -> None:
+    resolved = resolve(tiny.tiny(**PASSING, initial_states="passed"))
+    model, task, spec = build(resolved), resolved.task, resolved.spec
+    drawn = lengths(spec, task.shortest_context)
+    batches = [
+        task.sample("train", next(drawn), spec.batch_size, seed=spec.seed, start=at * 4)
+        for at in range(4)
+    ]
+    at_step = train_model(resolved, model)
+    next(at_step), next(at_step)
+    before, (earlier, sample) = deepcopy(model), batches[1:3]
+    loss = next(at_step).loss
+    # The same, a token at a time.
+    with torch.no_grad():
+        state = None
+        for token in torch.from_numpy(earlier.tokens).split(1, dim=1):
+            _, state = before(token, state)
+        assert state is not None
+        state, logits = ModelState(0, state.layers), []
+        for token in torch.from_numpy(sample.tokens)[:, :-1].split(1, dim=1):
+            found, state = before(token, state)
+            logits.append(found)
+    shown = torch.from_numpy(sample.supervised)
+    last_logits = torch.cat(logits, dim=1)[:, -shown.shape[1] :]
+    answers = torch.from_numpy(sample.answers)
+    assert loss == pytest.approx(F.cross_entropy(last_logits[shown], answers[shown]).item(), 1e-5)
+
+
+def test_states_change_the_last_steps_alone_and_noise_is_not_what_is_passed() -> None:
+    plain, passed, noise = (losses(initial_states=of) for of in ("zero", "passed", "noise"))
+    assert plain[:2] == passed[:2] == noise[:2]
+    assert len({plain[2], passed[2], noise[2]}) == 3
+    assert losses(initial_states="noise") == noise
+
+
+@pytest.mark.parametrize("task", ["recite", "override"])
+def test_the_answers_of_the_text_before_tell_nothing_of_those_asked_for(task: str) -> None:
+    made = resolve(
+        tiny.tiny(task=task, task_options={"placement": "marked", "rules": 4}, context=256)
+    ).task
+    count = 2000
+    batches = [made.sample("train", 128, count, seed=1, start=at * count) for at in range(2)]
+    first, second = (batch.answers[batch.supervised].reshape(count, -1) for batch in batches)
+    # Against the text before, and against any other: two shares of the same chance.
+    before, other = ((first == np.roll(second, by, axis=0)).mean(axis=0) for by in (0, 7))
+    spread = np.sqrt(np.maximum(other * (1 - other), 0.01) / count)
+    assert (np.abs(before - other) < 5 * spread).all()

@@ -56,6 +56,8 @@ COMMANDS = {
     "show": "tasks:show",
     "check-task": "tasks:check_task",
     "list": "listing:list_",
+    "harness lm-eval": "harness:lm_eval",
+    "harness kvpress": "harness:kvpress",
 }
 
 
@@ -68,8 +70,11 @@ def about(place: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in said.split("\n\n"))
 
 
+app.command(App(name="harness", help="What a harness that others wrote reads of rulekeep."))
 for _name, _place in COMMANDS.items():
-    app.command(f"rulekeep.commands.{_place}", name=_name, help=about(_place))
+    *_group, _last = _name.split()
+    _app = app[_group[0]] if _group else app
+    _app.command(f"rulekeep.commands.{_place}", name=_last, help=about(_place))
 
 
 def main() -> NoReturn:

@@ -320,6 +320,9 @@ def load_file(path: Path) -> ModuleType:
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
             raise ImportError(f"{path} is not a Python file (….py)")
+        # What stands beside it is imported as by a script, after all that is installed.
+        if (folder := str(path.resolve().parent)) not in sys.path:
+            sys.path.append(folder)
         module = importlib.util.module_from_spec(spec)
         # Found there by what looks a class's module up, such as dataclasses, pydantic and pickle.
         sys.modules[name] = module

@@ -77,7 +77,7 @@ def _scored(one: Evaluation) -> Iterator[tuple[str, str, float]]:
     for figure, level in chance.items():
         yield "chance", figure, level
     for part in PARTS:
-        for label, (retention, level) in one.parts.get(part, {}).items():
+        for label, (retention, level, _) in one.parts.get(part, {}).items():
             figure = f"retention, {part} {label}"
             yield "parts", figure, retention
             yield "chance", figure, level

@@ -33,7 +33,8 @@ LEARNED = "learned"
 # Of a run's settings, those that are no part of the model.
 _HOW_TRAINED = {
     "mixed_lengths", "length_growth", "steps", "batch_size", "warmup_steps", "final_share",
-    "weight_decay", "max_gradient_norm", "stop_when_solved", "device", "precision",
+    "weight_decay", "max_gradient_norm", "stop_when_solved", "initial_states", "state_steps",
+    "device", "precision",
 }  # fmt: skip
 _IN_FILE = re.compile(r"(?:.*[/\\])?([\w.-]+\.py:\w+)")
 # Options with their values, by name.

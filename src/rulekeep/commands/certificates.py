@@ -5,7 +5,7 @@ import inspect
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,23 +79,25 @@ def task_record(
     return _record(type(task), task.name, name, contexts, own)
 
 
-def leak_record(
-    scores: Mapping[int, dict[str, float]], chance: float, hashes: Mapping[int, str]
-) -> dict[str, Any]:
+def article_record(contexts: Sequence[int]) -> dict[str, Any]:
     """The record of the article's leak, by exact enumeration of its test split."""
-    contexts = [
-        {
-            "context": context,
-            "passed": one["retention"] - chance <= MOST_EXCESS,
-            "chance": chance,
-            "data_hash": hashes[context],
-            **one,
-        }
-        for context, one in scores.items()
-    ]
-    return _record(
-        Article, Article.name, Article.name, contexts, {"options": {}, "notes": [LEAK_READER]}
-    )
+    from rulekeep.article.leak import leak_scores
+
+    made = [_leak(context, leak_scores(context)) for context in contexts]
+    own = {"options": {}, "notes": [LEAK_READER]}
+    return _record(Article, Article.name, Article.name, made, own)
+
+
+def _leak(context: int, scores: Mapping[str, float]) -> dict[str, Any]:
+    sample = Article().examples("test", context)
+    chance = float(sample.chance[sample.first_mention].mean())
+    return {
+        "context": context,
+        "passed": scores["retention"] - chance <= MOST_EXCESS,
+        "chance": chance,
+        "data_hash": hashlib.sha256(sample.tokens.tobytes()).hexdigest(),
+        **scores,
+    }
 
 
 def _record(

@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from rulekeep.analysis.summary import LEVEL
-from rulekeep.commands.options import Flag, Rates, Seed, Texts, Whole, Workers
+from rulekeep.analysis.summary import LEVEL, Interval
+from rulekeep.commands.options import Device, Flag, Rates, Seed, Texts, Whole, Workers
 from rulekeep.commands.runs import ended
 from rulekeep.compaction.compactors import find
-from rulekeep.compaction.figures import Place, Survival, cells
+from rulekeep.compaction.figures import Place, Survival, cells, is_kept
+from rulekeep.compaction.history import HOLDING
 from rulekeep.compaction.saved import spec_of, write
 from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.executors import LocalExecutor
+from rulekeep.language.families import read_families
 from rulekeep.records.folders import Command, run_folder
+from rulekeep.records.record import Kept
 from rulekeep.records.store import results, write_text
 from rulekeep.reporting.compaction import label
-from rulekeep.specs import CompactionSpec, UsageError
+from rulekeep.specs import CompactionSpec, UsageError, choose
 from rulekeep.specs.compaction import COMPACTED, STAND_INS
+from rulekeep.specs.language import Format
 from rulekeep.sweeps import planning
 from rulekeep.sweeps.making import make_runs
 
@@ -49,10 +53,13 @@ def compact(
     endpoint: str = "",
     families: Texts = (),
     compress: Texts = (),
+    device: Device = "cpu",
+    dtype: Format = "float32",
     seed: Seed = 1,
     write_histories: Path | None = None,
     compacted: Path | None = None,
     fail_below: str = "",
+    fail_above: str = "",
     confident: Flag = False,
     junit: Path | None = None,
     out: str | None = None,
@@ -111,6 +118,8 @@ def compact(
     compress
         What is done to the reader's cache of the whole history, beside the compactor everything,
         between commas: an eviction with the share it keeps, as in snapkv@0.25, or kivi@4bit.
+    dtype
+        Number format of the reader: float32, bfloat16.
     seed
         Seed of the histories.
     write_histories
@@ -120,8 +129,11 @@ def compact(
         The folder of --write-histories, whose folder "compacted" has what the product has left of
         each history, under the same name. Options are those of the folder.
     fail_below
-        Exit code 1 where less is left after the last round: 0.9, or by kind as in
-        prohibition=1,limit=0.8.
+        Exit code 1 where less is left after the last round: 0.9 of all rules; or by kind, place or
+        fact, as in prohibition=1,middle=0.8,facts=0.5.
+    fail_above
+        Exit code 1 where there is more of it after the last round: left=1.2 for each token of the
+        budget; misled, unpaired or invented, as a share.
     confident
         Hold the lower end of the interval against it, not the share.
     junit
@@ -131,7 +143,9 @@ def compact(
     workers
         Cells side by side on this machine; as many as there are cores if left out.
     """
-    line = _line(fail_below)
+    groups = {family.group for family in read_families(rules or "agents").values()}
+    least = _line("--fail-below", fail_below, ["", *sorted(groups), *HOLDING, "facts"])
+    most = _line("--fail-above", fail_above, ["left", "misled", "unpaired", "invented"])
     folder = write_histories or compacted
     if folder and (compactors or (write_histories and compacted)):
         raise UsageError(
@@ -147,7 +161,7 @@ def compact(
             compactor=name, budget=share, rounds=rounds, guard=guard, model=writer,
             summary_prompt=summary_prompt, histories=histories, tokens=tokens, style=style,
             control=checked, rules=rules, chat=chat, count=count, reader=reader,
-            endpoint=endpoint, families=families, seed=seed,
+            endpoint=endpoint, families=families, seed=seed, device=device, dtype=dtype,
             compress=compress if name == "everything" else (),
         )
         for name in compactors
@@ -174,9 +188,9 @@ def compact(
         return code
     wanted = {planning.identity(spec) for spec in specs}
     found = cells([record for record in results(root) if record.id in wanted])
-    for text in _oddities(found, line):
+    for text in _oddities(found, bool(least)):
         say(text)
-    cases = [*_cases(found, line, confident)]
+    cases = [*_cases(found, least, most, confident)]
     if junit is not None:
         write_text(junit, _junit(cases))
     below = [case.failure for case in cases if case.failure]
@@ -187,10 +201,10 @@ def compact(
 
 
 class _Case(NamedTuple):
-    """All rules of a cell, or those of one kind, and how too few are left; nothing if enough."""
+    """A figure of a cell, and how it is on the wrong side of its line; nothing if it is not."""
 
     cell: str
-    kind: str
+    what: str
     failure: str
 
 
@@ -201,47 +215,68 @@ def _models(name: str, given: Sequence[str]) -> Sequence[str]:
     return given or STAND_INS
 
 
-def _line(text: str) -> dict[str, float]:
-    """The least share of each kind of rule; of all under an empty name."""
+def _line(option: str, text: str, known: Sequence[str]) -> dict[str, float]:
+    """The line of each figure that is named; of all rules under an empty name."""
     line = {}
     for part in filter(None, text.split(",")):
-        kind, _, share = part.rpartition("=")
+        name, _, share = part.rpartition("=")
         try:
-            line[kind.strip()] = float(share)
+            line[name.strip()] = float(share)
         except ValueError:
-            raise UsageError(
-                f"--fail-below {text!a}: write a share, or kind=share between commas"
-            ) from None
+            raise UsageError(f"{option} {text!a}: write name=number between commas") from None
+        if name.strip() not in known:
+            raise UsageError(f"{option} {name}: {choose(name.strip(), filter(None, known))}")
     return line
 
 
 def _cases(
-    found: Mapping[Place, Survival], line: Mapping[str, float], confident: bool
-) -> Iterator[_Case]:
-    """What is held against the line, and what is not, after the last round.
+    found: Mapping[Place, Survival], least: Mapping[str, float], most: Mapping[str, float],
+    confident: bool,
+) -> Iterator[_Case]:  # fmt: skip
+    """Figures after the last round against their lines: all rules and each kind, and what is named.
 
-    Raises:
-        UsageError: the line is of a kind that no rule is of.
+    Where too few rules are left, the first that is gone is said.
     """
     for at, of in found.items():
-        shares = {"": of.kept[-1], **{kind: every[-1] for kind, every in of.by_group.items()}}
-        for kind in line:
-            if kind not in shares:
-                raise UsageError(f"--fail-below {kind}: choose from {', '.join(of.by_group)}")
-        for kind, share in shares.items():
-            least, value = line.get(kind, 0.0), share.low if confident else share.mean
-            failure = ""
-            if value < least:
+        facts = Interval(of.facts[-1], of.facts[-1], of.facts[-1])
+        every = {"": of.kept, **of.by_group, **of.by_place, "facts": [facts]}
+        for name in dict.fromkeys(("", *of.by_group, *least)):
+            line, failure = least.get(name, 0.0), ""
+            share = every[name][-1] if name in every else Interval(0, 0, 0)
+            value = share.low if confident else share.mean
+            if name not in every:
+                failure = f"{label(at)}: {of.histories} histories have no {name} rule; give more"
+            elif value < line:
+                what = name if name == "facts" else f"{name} rules".strip()
                 failure = (
                     f"{label(at)}: {value:.2f}{' at least' if confident else ''} of the "
-                    f"{kind or 'rules'}{' rules' if kind else ''} left, below {least:g}"
+                    f"{what} left, below {line:g}{_first_gone(of.each, name)}"
                 )
-                if confident and share.mean >= least:
-                    failure += f"; give {_needed(least)}"
-            yield _Case(label(at), kind or "all rules", failure)
+                if confident and share.mean >= line:
+                    failure += f"; give {_needed(line)}"
+            yield _Case(label(at), name or "all rules", failure)
+        others = {
+            "left": of.left[-1], "misled": of.misled[-1].mean, "unpaired": of.unpaired[-1],
+            "invented": of.invented[-1] if of.invented else 0.0,
+        }  # fmt: skip
+        for name, line in most.items():
+            failure = f"{label(at)}: {name} is {others[name]:.2f}, above {line:g}"
+            yield _Case(label(at), name, failure if others[name] > line else "")
 
 
-def _oddities(found: Mapping[Place, Survival], line: Mapping[str, float]) -> Iterator[str]:
+def _first_gone(rules: Sequence[Kept], name: str) -> str:
+    """The first rule of a kind or place that is not left, and its round."""
+    for row in rules:
+        if name in ("", row.group, row.place) and not is_kept(row.verdicts[-1]):
+            at = next(at for at, said in enumerate(row.verdicts) if not is_kept(said))
+            return (
+                f"; first gone: {row.family} {row.option!a}, {row.place}, history {row.history}, "
+                f"{row.verdicts[at]} in round {at + 1}"
+            )
+    return ""
+
+
+def _oddities(found: Mapping[Place, Survival], line: bool) -> Iterator[str]:
     """What a reader of the shares must know, a line each."""
     for at, of in found.items():
         for share, what in (
@@ -269,7 +304,7 @@ def _needed(least: float) -> str:
 def _junit(cases: Sequence[_Case]) -> str:
     suite = ElementTree.Element("testsuite", name="rulekeep compact")
     for case in cases:
-        element = ElementTree.SubElement(suite, "testcase", classname=case.cell, name=case.kind)
+        element = ElementTree.SubElement(suite, "testcase", classname=case.cell, name=case.what)
         if case.failure:
             ElementTree.SubElement(element, "failure", message=case.failure)
     return ElementTree.tostring(suite, encoding="unicode")

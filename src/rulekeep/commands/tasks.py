@@ -1,6 +1,5 @@
 """`rulekeep certify`, `data`, `show` and `check-task`: the tasks, their proofs and their data."""
 
-import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -23,6 +22,8 @@ from rulekeep.tasks import TASKS, Article, Sample, SampledTask, Split
 # The lengths that certificates are given at.
 GRID = (64, 256, 1028, 4096)
 MOST_SHOWN = 100
+# Of a data set of everything: the body is longer than any answer.
+ALL_CONTEXT = 256
 
 TaskName = Annotated[
     str,
@@ -99,30 +100,28 @@ def _certify_sampled(
 
 
 def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
-    from rulekeep.article.leak import leak_scores, leak_text
+    from rulekeep.article.leak import leak_text
     from rulekeep.commands import certificates
 
-    scores = {length: leak_scores(length) for length in contexts}
+    record = certificates.article_record(contexts)
+    scores = {one["context"]: one for one in record["contexts"]}
     tell(f"{leak_text(scores)}\n")
-    sample = Article().sample("test", contexts[0])
-    # The same at every context: what is to be said does not depend on the length.
-    chance = float(sample.chance[sample.first_mention].mean())
-    hashes = {
-        length: hashlib.sha256(Article().examples("test", length).tokens.tobytes()).hexdigest()
-        for length in contexts
-    }
-    passed = certificates.write(folder, certificates.leak_record(scores, chance, hashes))
+    passed = certificates.write(folder, record)
     if not passed:
-        best = max(one["retention"] for one in scores.values())
+        best, chance = (
+            max(one["retention"] for one in scores.values()),
+            scores[contexts[0]]["chance"],
+        )
         tell(f"FAILS: without memory {best:.3f} of first mentions, where chance is {chance:.3f}")
     return 0 if passed else EXIT_FAILED
 
 
 def data(
-    task: TaskName,
+    task: TaskName | None = None,
     /,
     *,
-    context: Whole,
+    all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    context: Whole | None = None,
     n: Annotated[int | None, within(1, 2**40)] = None,
     split: Split = "test",
     format: Literal["jsonl", "parquet", "npz"] = "jsonl",  # noqa: A002 - the option's name
@@ -130,12 +129,15 @@ def data(
     out: str | None = None,
     **options: OwnOption,
 ) -> int:
-    """Write the examples of a task, for another harness to use.
+    """Write the examples of a task, for another harness to use, or a data set of everything.
 
     Parameters
     ----------
+    all_
+        Instead of a task: every split of every task with its certificate, histories of agents, and
+        families of rules, as parquet. The folder --out has a card that `datasets` reads.
     context
-        Tokens of each example, the answer included.
+        Tokens of each example, the answer included; 256 for --all.
     n
         How many examples; 1000 if left out (article: all of its 1944).
     split
@@ -148,6 +150,16 @@ def data(
     from rulekeep.records.store import whole_files
     from rulekeep.tasks import export
 
+    if all_:
+        if task or options or format != "parquet" or out is None:
+            raise UsageError("--all: takes no task; give --format parquet and --out FOLDER")
+        from rulekeep.commands.dataset import write_all
+
+        export.require(format)
+        write_all(Path(out), context or ALL_CONTEXT, n or 1000, seed)
+        return 0
+    if task is None or context is None:
+        raise UsageError("data: give a task and --context, or --all --format parquet --out FOLDER")
     made = make_task(task, options)
     count = n or (Article.size if isinstance(made, Article) else 1000)
     export.require(format)

@@ -33,6 +33,11 @@ class Asker:
         """Loads the model of a spec."""
         self._spec, self._families = spec, families
         self._judge = written if spec.endpoint else scored
+        if spec.device != "cpu":
+            from rulekeep.running.building import check_device, take_gpu
+
+            check_device(spec.device)
+            take_gpu(spec.device)
         self.model: Model = model_for(spec.endpoint, spec.reader, spec.device, spec.dtype)
 
     @property

@@ -59,7 +59,8 @@ class Survival:
     call or result alone, `longer` of those in which more was left than before, `changed` of those
     in which the compactor altered what it was given, `failed` of those in which it has failed, and
     `failure` the first reason. Where no rule was stated, if that was run: `floor` is `kept`, and
-    `invented` the share of histories in which the compactor's own words give a rule.
+    `invented` the share of histories in which the compactor's own words give a rule. `each` has
+    every rule that holds, with what it comes to after each round.
     """
 
     kept: Sequence[Interval]
@@ -80,6 +81,7 @@ class Survival:
     failure: str
     histories: int
     rules: int
+    each: Sequence[Kept]
     floor: Sequence[Interval] | None = None
 
 
@@ -154,6 +156,7 @@ def survival(rules: Sequence[Kept], every: Iterable[Round]) -> Survival:
         failure=next((one.failure for of in rounds for one in of if one.failure), ""),
         histories=len({row.history for row in rules}),
         rules=len(holding),
+        each=holding,
     )
 
 

@@ -13,6 +13,7 @@ control without rules as well: an option that merely stands in the text is no ru
 import json
 import random
 import tomllib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from itertools import count as numbers
@@ -89,18 +90,17 @@ def made(
 ) -> History:
     """History `number` of a cell, with the chat after each round.
 
-    `recorded` are a user's own histories, whose turns are read instead of made ones.
+    `recorded` are a user's own sessions: each is a history, instead of a made one.
 
     Raises:
         UsageError: there are fewer families than places, or the user's own are too short.
     """
-    stream = _stream("turns", spec, number)
-    after = round((1 - spec.budget) * spec.tokens) or 1
+    head, after = _WORDS["system"], round((1 - spec.budget) * spec.tokens) or 1
     # A cell with another budget has the same history before its first round.
     if recorded:
-        turns, *rest = _recorded(recorded, stream, [spec.tokens, *[after] * spec.rounds], count)
+        head, turns, rest = _recorded(recorded, spec, number, count)
     else:
-        turns = [*_turns(spec.style, stream, spec.tokens, numbers(), count)]
+        turns = [*_turns(spec.style, _stream("turns", spec, number), spec.tokens, numbers(), count)]
         streams = (_stream(f"round {n}", spec, number) for n in range(spec.rounds))
         ids = (numbers(1000 * (n + 1)) for n in range(spec.rounds))
         rest = [
@@ -110,8 +110,7 @@ def made(
     drawn = _stream("rules", spec, number)
     rules, facts = _rules(families, number, drawn), _facts(drawn)
     stated = () if spec.control == "no_rules" else rules
-    heads = (one[0]["content"] for one in recorded if one and one[0]["role"] == "system")
-    system = _plant(turns, rules, stated, facts, families, drawn, next(heads, _WORDS["system"]))
+    system = _plant(turns, rules, stated, facts, families, drawn, head)
     fresh = tuple([message for turn in block for message in turn] for block in rest)
     messages = [system, *(message for turn in turns for message in turn)]
     return History(messages, rules, stated, facts, fresh)
@@ -302,39 +301,50 @@ def _filled(drawn: random.Random, texts: Sequence[str]) -> str:
 
 
 def _recorded(
-    histories: Sequence[Sequence[Message]], drawn: random.Random, sizes: Sequence[int], count: Count
-) -> list[list[list[Message]]]:
-    """Turns of these sizes, one block after the other, from a history drawn on.
+    sessions: Sequence[Sequence[Message]], spec: CompactionSpec, number: int, count: Count
+) -> tuple[str, list[list[Message]], list[list[list[Message]]]]:
+    """A session of the user's own: its system prompt, its turns, and the chat after each round.
+
+    A session that is longer goes on after each round; others follow in an order that is drawn.
 
     Raises:
-        UsageError: all of them are shorter.
+        UsageError: there are too few sessions, or all of them together are too short.
     """
-    order = [*range(len(histories))]
-    drawn.shuffle(order)
-    waiting = [
-        turn
-        for at in order
-        for turn in _as_turns(histories[at], f"h{at}_")
-        if turn[0]["role"] == "user"
-    ]
-    blocks, at = list[list[list[Message]]](), 0
-    for block, size in enumerate(sizes):
-        begin, taken = at, 0
-        while taken < size or (block == 0 and at - begin < _LEAST_TURNS):
-            if at == len(waiting):
-                whole = sum(tokens_of(turn, count) for turn in waiting)
+    every = [_as_turns(session, f"h{at}_") for at, session in enumerate(sessions)]
+    long = [at for at, turns in enumerate(every) if len(turns) >= _LEAST_TURNS]
+    if len(long) < spec.histories:
+        raise UsageError(
+            f"--chat {spec.chat}: {len(long)} of {len(sessions)} sessions have {_LEAST_TURNS} "
+            f"turns of a user, and each is one history; give --histories {len(long) or 1}"
+            f"{'' if long else ' and longer sessions'}"
+        )
+    own = long[number]
+    others = [at for at in range(len(sessions)) if at != own]
+    _stream("turns", spec, number).shuffle(others)
+    waiting = deque(every[own])
+    turns, size = list[list[Message]](), 0
+    while waiting and (size < spec.tokens or len(turns) < _LEAST_TURNS):
+        size += tokens_of(waiting[0], count)
+        turns.append(waiting.popleft())
+    waiting.extend(turn for at in others for turn in every[at])
+    after, rest = (1 - spec.budget) * size, []
+    for _ in range(spec.rounds):
+        block, taken = list[list[Message]](), 0
+        while taken < after:
+            if not waiting:
                 raise UsageError(
-                    f"--chat: has {whole} tokens in {len(waiting)} turns, and {sum(sizes)} tokens "
-                    f"and {_LEAST_TURNS} turns are needed; give fewer --tokens or --rounds"
+                    f"--chat {spec.chat}: is too short for {spec.rounds} rounds; each needs "
+                    f"{after:.0f} new tokens; give fewer --tokens or --rounds"
                 )
-            taken += tokens_of(waiting[at], count)
-            at += 1
-        blocks.append([[*turn] for turn in waiting[begin:at]])
-    return blocks
+            taken += tokens_of(waiting[0], count)
+            block.append(waiting.popleft())
+        rest.append(block)
+    first = sessions[own][0]
+    return first["content"] if first["role"] == "system" else _WORDS["system"], turns, rest
 
 
 def _as_turns(history: Sequence[Message], mark: str) -> list[list[Message]]:
-    """Messages by the user's message before them; calls are named apart from other histories'."""
+    """Messages from one of the user's to the next; calls are named apart from other histories'."""
     turns = list[list[Message]]()
     for message in history:
         message = {**message}
@@ -342,7 +352,8 @@ def _as_turns(history: Sequence[Message], mark: str) -> list[list[Message]]:
             message["tool_call_id"] = mark + message["tool_call_id"]
         if calls := message.get("tool_calls"):
             message["tool_calls"] = [{**call, "id": mark + call["id"]} for call in calls]
-        if message["role"] == "user" or not turns:
+        if message["role"] == "user":
             turns.append([])
-        turns[-1].append(message)
+        if turns:
+            turns[-1].append(message)
     return turns

@@ -51,11 +51,17 @@ def tokens_of(messages: Iterable[Message], count: Count = word_count) -> int:
 
 
 def read_messages(written: bytes) -> Any:
-    """What was written as JSON; else it is the text that is left."""
+    """What was written as JSON; else it is the text that is left.
+
+    Raises:
+        CompactionError: it is JSON that was cut off.
+    """
     text = written.decode(errors="replace")
     try:
         found = json.loads(text)
-    except ValueError:
+    except ValueError as error:
+        if text.lstrip().startswith(('{"', "[{")):
+            raise CompactionError(f"is broken JSON ({error}); write it whole, or text") from None
         return text
     return found.get("messages", found) if isinstance(found, dict) else found
 

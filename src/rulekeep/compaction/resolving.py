@@ -79,9 +79,12 @@ def resolve_compaction(
         elif files:
             versions[key] = _digest(files)
     if spec.chat:
-        versions["chat"] = hashlib.sha256(json.dumps(recorded).encode()).hexdigest()[:12]
-    # What a user's own histories have no room for is said before the first is shortened.
-    made(families, spec, 0, count, recorded)
+        digest = hashlib.sha256(json.dumps(recorded).encode()).hexdigest()[:12]
+        # Once a history had turns of several sessions.
+        versions["chat"] = f"{digest}, a session a history"
+    # What a user's own sessions have no room for is said before the first is shortened.
+    for number in range(spec.histories if recorded else 1):
+        made(families, spec, number, count, recorded)
     return ResolvedCompaction(
         spec, asked, versions, provenance.digest(), families, recorded, compactor, count
     )

@@ -99,11 +99,10 @@ def left_of(folder: Path, number: int, at: int) -> list[Message]:
     """
     file = folder / COMPACTED / _name(number, at)
     try:
-        left = read_messages(written := file.read_bytes())
-        # Cut off, or nothing: a text that is left looks like neither.
-        if isinstance(left, str) and (not written.strip() or written.startswith((b'{"', b"[{"))):
-            raise CompactionError("is broken; write messages as JSON, or text")
-        return as_messages(left)
+        # An empty file is one that was not written; of nothing left it says [].
+        if not (written := file.read_bytes()).strip():
+            raise CompactionError("is empty; write messages as JSON, or text")
+        return as_messages(read_messages(written))
     except OSError as error:
         raise CompactionError(f"{file.name}: {error.strerror}") from None
     except CompactionError as error:

@@ -52,6 +52,8 @@ WORKER_ENVIRONMENT = {
 }
 # What the fork server imports, once for all jobs.
 PRELOADED = ["rulekeep.sweeps.preloaded"]
+# In the environment of a job: its place among those that run at once, from 0.
+SLOT = "RULEKEEP_SLOT"
 # What is asked to end has this long for it.
 GRACE_SECONDS = 5.0
 # How often time limits, and whether the jobs are wanted still, are looked at.
@@ -92,7 +94,8 @@ class LocalExecutor(Executor):
                     job = waiting.popleft()
                     # Ctrl-C waits meanwhile: no worker is started and then not known.
                     with _starting():
-                        running.append(_Worker(function, job, time_limit))
+                        free = {*range(self.workers)} - {one.slot for one in running}
+                        running.append(_Worker(function, job, time_limit, min(free)))
                     yield Started(job)
                 watched = [each for one in running for each in (one.reader, one.process.sentinel)]
                 wait(watched, _LOOK_SECONDS)
@@ -117,12 +120,16 @@ class LocalExecutor(Executor):
 class _Worker:
     """The driver's handle on a job's process."""
 
-    def __init__(self, function: JobFunction, job: Any, time_limit: float | None) -> None:
+    def __init__(
+        self, function: JobFunction, job: Any, time_limit: float | None, slot: int
+    ) -> None:
         context = multiprocessing.get_context("forkserver")
-        self.job, self.time_limit = job, time_limit
+        self.job, self.time_limit, self.slot = job, time_limit, slot
         self.reader, writer = context.Pipe(duplex=False)
         # As a daemon, so that no exit of the driver ever waits for it.
-        self.process = context.Process(target=_work, args=(writer, function, job), daemon=True)
+        self.process = context.Process(
+            target=_work, args=(writer, function, job, slot), daemon=True
+        )
         self._out_of_memory_kills = out_of_memory_kills()
         with writer:
             self.process.start()
@@ -163,8 +170,9 @@ class _Worker:
         return Failure("killed", f"its process ended by {cause}")
 
 
-def _work(writer: Connection, function: JobFunction, job: Any) -> None:
+def _work(writer: Connection, function: JobFunction, job: Any, slot: int) -> None:
     """The work of the process."""
+    os.environ[SLOT] = str(slot)
     threading.Thread(target=_end_with_the_driver, daemon=True).start()
     # What the fork server loaded is never garbage. It collects none while it loads.
     gc.freeze()

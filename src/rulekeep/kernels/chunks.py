@@ -108,7 +108,10 @@ def delta_unit(
     sums = _decay_sums(log_decay, chunk)
     if log_decay is not None and sums is None:
         queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=-2)
-        return _delta_at_all(queries, keys, values, write, memory, log_decay, chunk, read_first)
+        return delta_chunks(
+            queries, keys, keys, values, write, memory,
+            log_decay=log_decay, chunk=chunk, read_first=read_first,
+        )  # fmt: skip
     readers = unit_readers(padded(queries_keys, chunk), chunk)
     outputs, memory = delta_rule(
         readers, padded(values, chunk), padded(write, chunk), memory, sums, read_first
@@ -116,25 +119,27 @@ def delta_unit(
     return Read(outputs[:, :time], memory)
 
 
-def _delta_at_all(
+def delta_chunks(
     queries: Tokens,
+    erasers: Tokens,
     keys: Tokens,
     values: Tokens,
     write: Tokens,
     memory: Memory,
+    *,
     log_decay: Tokens,
-    chunk: int,
-    read_first: bool,
+    chunk: int = 16,
+    read_first: bool = False,
 ) -> Read:
-    """The delta rule after any decays, 0 included."""
-    q, k, v, beta = (_to_chunks(x, chunk) for x in (queries, keys, values, write))
+    """Writes u_t = β_t (v_t − Sᵀ e_t) at k_t; e_t is its eraser. Any decays, 0 included."""
+    chunk = fitting(chunk, values.shape[1])
+    q, e, k, v, beta = (_to_chunks(x, chunk) for x in (queries, erasers, keys, values, write))
     decay = _decay_chunks(log_decay, queries.shape[1], chunk)
-    assert decay is not None
-    seen = _decayed_at_all(q, k, k, decay.exp())
+    seen = _decayed(q, k, decay, e)
     assert seen.key_scores is not None
     assert seen.keys is not None
     inverse = unit_triangular_inverse(beta * seen.key_scores) * beta.mT
-    widths = [v.shape[-1], k.shape[-1]]
+    widths = [v.shape[-1], e.shape[-1]]
     # What a chunk writes is U − W S_0; both at once, side by side.
     solved = inverse @ torch.cat([v, seen.keys], dim=-1)
     added, taken = (seen.keys_to_end.mT @ solved).split(widths, dim=-1)
@@ -154,18 +159,20 @@ def delta_loop(
     *,
     log_decay: Tokens | None = None,
     read_first: bool = False,
+    erasers: Tokens | None = None,
 ) -> Read:
-    """The formula, a token at a time: the reference of `delta_unit`.
+    """The formula, a token at a time: the reference of `delta_unit` and `delta_chunks`.
 
     `readers` are queries and keys of length 1.
     """
     (queries, keys), outputs = readers.chunk(2, dim=2), []
+    erasers = keys if erasers is None else erasers
     for t in range(queries.shape[1]):
         if log_decay is not None:
             memory = log_decay[:, t, :, :, None].exp() * memory
         if read_first:
             outputs.append(_read(memory, queries[:, t]))
-        change = write[:, t] * (values[:, t] - _read(memory, keys[:, t]))
+        change = write[:, t] * (values[:, t] - _read(memory, erasers[:, t]))
         memory = torch.addcmul(memory, keys[:, t, :, :, None], change.unsqueeze(-2))
         if not read_first:
             outputs.append(_read(memory, queries[:, t]))
@@ -189,19 +196,21 @@ class _Seen(NamedTuple):
     """What the places of a chunk see of each other, of its start and of its end."""
 
     query_scores: Tensor  # q_t · a(j, t] k_j for j <= t
-    key_scores: Tensor | None  # k_t · a(j, t] k_j for j < t
+    key_scores: Tensor | None  # e_t · a(j, t] k_j for j < t
     queries: Chunks  # a(0, t] q_t
-    keys: Chunks | None  # a(0, t] k_t
+    keys: Chunks | None  # a(0, t] e_t
     keys_to_end: Chunks  # a(t, C] k_t
     total: Tensor  # a(0, C], [..., k or 1, 1]
 
 
-def _decayed(q: Chunks, k: Chunks, log_decay: Chunks | None) -> _Seen:
+def _decayed(
+    q: Chunks, k: Chunks, log_decay: Chunks | None, readers: Chunks | None = None
+) -> _Seen:
     if log_decay is None:
         return _Seen(_lower(q @ k.mT), None, q, None, k, k.new_ones((1,) * 5))
     if leaves_enough(log_decay.sum(-2)):
-        return _decayed_evenly(q, k, log_decay)
-    return _decayed_at_all(q, None, k, log_decay.exp())
+        return _decayed_evenly(q, readers, k, log_decay)
+    return _decayed_at_all(q, readers, k, log_decay.exp())
 
 
 def _lower(scores: Tensor) -> Tensor:
@@ -209,7 +218,7 @@ def _lower(scores: Tensor) -> Tensor:
     return scores * scores.new_ones(scores.shape[-2:]).tril()
 
 
-def _decayed_evenly(q: Chunks, k: Chunks, log_decay: Chunks) -> _Seen:
+def _decayed_evenly(q: Chunks, readers: Chunks | None, k: Chunks, log_decay: Chunks) -> _Seen:
     """Decays that leave something at the end of a chunk: a(j, t] is a quotient from its start."""
     place = log_decay.shape[-2]
     sums = q.new_ones(place, place).tril() @ log_decay
@@ -217,7 +226,11 @@ def _decayed_evenly(q: Chunks, k: Chunks, log_decay: Chunks) -> _Seen:
     q = q * since_start
     total = since_start[..., -1:, :]
     upward = k * sums.neg().exp()
-    return _Seen(_lower(q @ upward.mT), None, q, None, upward * total, total.mT)
+    scores = None
+    if readers is not None:
+        readers = readers * since_start
+        scores = (readers @ upward.mT).tril(-1)
+    return _Seen(_lower(q @ upward.mT), scores, q, readers, upward * total, total.mT)
 
 
 def _decayed_at_all(q: Chunks, readers: Chunks | None, k: Chunks, decay: Chunks) -> _Seen:

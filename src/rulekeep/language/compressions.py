@@ -60,7 +60,7 @@ COMPACTORS: Mapping[str, Known] = {
     "summary": Known("the model's summary", "what the model writes when asked for a summary"),
 }
 # What a function of the user's may ask for.
-OF_A_CACHE = ("keys", "values", "queries", "attention", "layer")
+OF_A_CACHE = ("keys", "values", "queries", "attention", "layer", "hidden", "module", "rotary")
 OF_A_TEXT = ("text", "budget", "count", "messages")
 
 
@@ -169,6 +169,9 @@ def asked_of(name: str) -> tuple[Callable[..., Any], Sequence[str]]:
         queries    [batch, query heads, tokens, key width], rotated
         attention  [batch, query heads, tokens, tokens], what each token attends to
         layer      its number, counted from 0
+        hidden     [batch, tokens, width], what the layer's attention read
+        module     the layer's attention itself, with its projections
+        rotary     rotary(hidden, places): the cosines and sines of places
 
     It returns a score for each token of each head. Any other is a compactor, and returns text:
 

@@ -52,7 +52,8 @@ class Seen:
     """What a layer gives an eviction to judge by; None is what it does not show.
 
     `queries` are as attention gets them: rotated, before any score is scaled. `module`, `hidden`,
-    `scaling` and `rotary` are for `expected_attention`: the layer, and what it makes queries of.
+    `scaling` and `rotary` are for `expected_attention` and presses of kvpress: the layer, and what
+    it makes queries of.
     """
 
     layer: int
@@ -192,6 +193,7 @@ _LACKING = {
     "attending": "needs what each token attends to, and this model does not show it",
     "attention": "needs what each token attends to, and this model does not show it",
     "queries": "needs the queries of each layer, and this model does not show them",
+    "module": "needs the attention of each layer, and this model does not show it",
 }
 
 

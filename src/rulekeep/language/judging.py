@@ -15,21 +15,22 @@ from rulekeep.language.chat import Asked
 from rulekeep.language.contract import Model, Opened, Probe
 from rulekeep.language.families import Families, Family
 
+# Of a score that is kept.
+DIGITS = 4
 RECALL = "Which rules do you follow? Repeat them word for word."
-_DIGITS = 4
 
 
 def scored(
     under: Opened, families: Families, asked: Sequence[tuple[Asked, str]], before: str = ""
 ) -> Iterator[dict[str, Any]]:
     """The log-likelihood of each option's reply; `before` stands before the request."""
-    probes = [_probes(families[one.family], how, before) for one, how in asked]
+    probes = [probes_of(families[one.family], how, before) for one, how in asked]
     found = iter(under.scores([probe for every in probes for probe in every]))
     for (one, _), every in zip(asked, probes, strict=True):
         scores = [next(found) for _ in every]
         if not all(map(math.isfinite, scores)):
             raise ValueError(f"family {one.family}: the model's log-likelihoods are {scores}")
-        yield {"scores": [round(score, _DIGITS) for score in scores]}
+        yield {"scores": [round(score, DIGITS) for score in scores]}
 
 
 def written(
@@ -47,7 +48,7 @@ def written(
         yield {"scores": [float(one) for one in shown], "judged": "written", "reply": reply}
 
 
-def _probes(family: Family, how: str, before: str) -> list[Probe]:
+def probes_of(family: Family, how: str = "obeyed", before: str = "") -> list[Probe]:
     """What is scored of a rule: the reply that needs it, or the rule itself, asked for."""
     if how == "said":
         prefix, options = family.recalled

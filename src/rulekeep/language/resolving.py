@@ -57,29 +57,7 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     check_library(option, library)
     if not spec.endpoint:
         check_declared(Path(spec.model), spec.distance)
-    families = read_families(spec.rules)
-    if unknown := set(spec.families) - set(families):
-        place = spec.rules or "the shipped rules"
-        raise UsageError(f"families {', '.join(sorted(unknown))}: not in {place}; see its headings")
-    chosen = {name: families[name] for name in spec.families or families}
-    system = read_system(spec.system, chosen) if spec.system else None
-    rules = system.rules if system else {}
-    if system and ({*spec.families}, spec.rules_at_once) != ({*rules}, len(rules)):
-        raise UsageError(
-            f"--system {spec.system}: states {', '.join(rules)}; give these families, and "
-            f"rules_at_once {len(rules)}"
-        )
-    # And whether so many can stand together.
-    near = spec.model_copy(update={"distance": 0})
-    asked_first = converse(chosen, near, "test", 0, len, system=system).asked
-    two = [name for name, family in chosen.items() if len(family.options) == 2]
-    if spec.replies == "scored" and two and len(asked_first) == spec.rules_at_once:
-        # Of two options one is always stated: nothing would say what they score by themselves.
-        fewer = "fewer --rules-at-once, a third option, or more families"
-        raise UsageError(
-            f"family {two[0]}: has two options, and every prompt states every family; give "
-            f"{'a third option, or the others as --families' if system else fewer}"
-        )
+    families, chosen, system = chosen_families(spec)
     asked = spec.model_dump(
         mode="json",
         exclude_defaults=True,
@@ -117,6 +95,34 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     return ResolvedLanguage(
         spec, asked, versions, provenance.digest(), chosen, recorded, system, compressions
     )
+
+
+def chosen_families(spec: LanguageSpec) -> tuple[Families, Families, SystemPrompt | None]:
+    """The families of a spec's file, those that it asks for, and its system prompt."""
+    families = read_families(spec.rules)
+    if unknown := set(spec.families) - set(families):
+        place = spec.rules or "the shipped rules"
+        raise UsageError(f"families {', '.join(sorted(unknown))}: not in {place}; see its headings")
+    chosen = {name: families[name] for name in spec.families or families}
+    system = read_system(spec.system, chosen) if spec.system else None
+    rules = system.rules if system else {}
+    if system and ({*spec.families}, spec.rules_at_once) != ({*rules}, len(rules)):
+        raise UsageError(
+            f"--system {spec.system}: states {', '.join(rules)}; give these families, and "
+            f"rules_at_once {len(rules)}"
+        )
+    # And whether so many can stand together.
+    near = spec.model_copy(update={"distance": 0})
+    asked_first = converse(chosen, near, "test", 0, len, system=system).asked
+    two = [name for name, family in chosen.items() if len(family.options) == 2]
+    if spec.replies == "scored" and two and len(asked_first) == spec.rules_at_once:
+        # Of two options one is always stated: nothing would say what they score by themselves.
+        fewer = "fewer --rules-at-once, a third option, or more families"
+        raise UsageError(
+            f"family {two[0]}: has two options, and every prompt states every family; give "
+            f"{'a third option, or the others as --families' if system else fewer}"
+        )
+    return families, chosen, system
 
 
 def _checked(families: Families) -> str:

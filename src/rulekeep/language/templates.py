@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from rulekeep.language.chat import Message, parted
+from rulekeep.language.chat import SYSTEM, Message, parted
 from rulekeep.language.contract import shared
 from rulekeep.language.declared import NO_TEMPLATE
 from rulekeep.printable import one_line
@@ -34,11 +34,17 @@ class ChatTemplate:
         """Takes a loaded tokenizer.
 
         Raises:
-            UsageError: it has no chat template.
+            UsageError: it has no chat template, or does not know plain words.
         """
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError(f"model: {NO_TEMPLATE}")
         self.tokenizer = tokenizer
+        # transformers 5.24 reads some folders as another class of tokenizer than 5.2 does.
+        if tokenizer.unk_token_id in self.tokens(SYSTEM):
+            raise UsageError(
+                f"model: its tokenizer, a {type(tokenizer).__name__}, does not know the words of "
+                f"{SYSTEM!r}; mend tokenizer_class in its tokenizer_config.json"
+            )
 
     def text(self, messages: Sequence[Message], *, reply: bool = False) -> str:
         """Messages as the model reads them; with `reply`, up to where its reply begins.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rulekeep.mixers.delta import Delta as Delta
     from rulekeep.mixers.forgetting_attention import ForgettingAttention as ForgettingAttention
     from rulekeep.mixers.gated_delta import GatedDelta as GatedDelta
+    from rulekeep.mixers.gated_delta_2 import GatedDelta2 as GatedDelta2
     from rulekeep.mixers.gated_linear import GatedLinear as GatedLinear
     from rulekeep.mixers.gated_slots import GatedSlots as GatedSlots
     from rulekeep.mixers.gru import GRU as GRU
@@ -52,6 +53,7 @@ MIXERS: "Registry[Mixer]" = Registry(
         "delta": "Delta",
         "gated_delta": "GatedDelta",
         "kda": "KDA",
+        "gated_delta_2": "GatedDelta2",
         "gated_slots": "GatedSlots",
         "routed_slots": "RoutedSlots",
         "sparse_delta": "SparseDelta",

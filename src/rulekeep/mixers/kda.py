@@ -17,18 +17,13 @@ start: e^A from 1 to 16, steps as in Mamba-2. `gate_penalty` counts β.
 With `gate_kernel` β sees so many tokens, its own and those before (`matrix.DeltaMixer`).
 """
 
-import math
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
-from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
+from rulekeep.mixers.matrix import ChannelDecay, DeltaMixer
+from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
 
 
-class KDA(DeltaMixer):
+class KDA(ChannelDecay, DeltaMixer):
     """The delta rule in a memory whose key channels each have a decay that depends on the token."""
 
     def __init__(
@@ -40,16 +35,6 @@ class KDA(DeltaMixer):
         decay_start: DecayStart = None,
         **options: Any,
     ) -> None:
-        parts = PUBLISHED["kda"] if published else OURS
-        super().__init__(width, parts, **options)
-        up = nn.Linear(self.value_width, self.heads * self.key_width)
-        nn.init.zeros_(up.bias)
-        self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)
-        rate = rate_of_half_life(half_life_tokens) / math.log(2)
-        self.log_rate = nn.Parameter(torch.full((self.heads, 1), math.log(rate)))
-        if starts_as_published(published, decay_start):
-            start_decays(up.bias, self.log_rate, slowest=1.0)
-
-    def _log_decay(self, x: Tensor) -> Tensor:
-        step: Tensor = F.softplus(self.step(x)).unflatten(-1, (self.heads, self.key_width))
-        return -self.log_rate.exp() * step
+        super().__init__(width, PUBLISHED["kda"] if published else OURS, **options)
+        start = starts_as_published(published, decay_start)
+        self._make_decay(width, half_life_tokens, start)

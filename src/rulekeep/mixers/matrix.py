@@ -30,7 +30,7 @@ from rulekeep.kernels.chunks import Read, delta_loop, delta_unit, linear_chunks,
 from rulekeep.kernels.convolution import convolve, convolve_token
 from rulekeep.kernels.pieces import Again, in_pieces
 from rulekeep.mixers.base import Mixer, check_batch
-from rulekeep.mixers.published import OURS, Parts, low_rank_gate
+from rulekeep.mixers.published import OURS, Parts, low_rank_gate, start_decays
 
 
 class MatrixState(NamedTuple):
@@ -250,7 +250,7 @@ class MatrixMixer(Mixer):
             after.append(torch.cat(recent, dim=-1))
         gate = functional.silu(parts[-1]) if len(self._parts) > 2 else None
         if self.low_rank_gate is not None:
-            gate = self.low_rank_gate(x).sigmoid()
+            gate = getattr(functional, self.parts.low_rank_gate)(self.low_rank_gate(x))
         return self._projected(read, gate).to(x.dtype), *after
 
     def _summed(
@@ -284,6 +284,23 @@ class MatrixMixer(Mixer):
         if gate is not None:
             read = read * gate
         return functional.linear(read, weight, self.out_projection.bias)
+
+
+class ChannelDecay(MatrixMixer):
+    """A memory whose key channels each have a decay that depends on the token."""
+
+    def _make_decay(self, width: int, half_life_tokens: float, as_published: bool) -> None:
+        up = nn.Linear(self.value_width, self.heads * self.key_width)
+        nn.init.zeros_(up.bias)
+        self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)
+        rate = rate_of_half_life(half_life_tokens) / math.log(2)
+        self.log_rate = nn.Parameter(torch.full((self.heads, 1), math.log(rate)))
+        if as_published:
+            start_decays(up.bias, self.log_rate, slowest=1.0)
+
+    def _log_decay(self, x: Tensor) -> Tensor:
+        step: Tensor = functional.softplus(self.step(x)).unflatten(-1, (self.heads, self.key_width))
+        return -self.log_rate.exp() * step
 
 
 class GatedMixer(MatrixMixer):

@@ -4,9 +4,10 @@
 
 Parts are in proportion to the width; heads stay as asked for. Sources: Mamba-2 of
 github.com/state-spaces/mamba, RetNet of github.com/microsoft/torchscale, Raven of
-github.com/goombalab/raven, the others of github.com/fla-org/flash-linear-attention.
+github.com/goombalab/raven, Gated DeltaNet-2 of github.com/NVlabs/GatedDeltaNet-2, the others of
+github.com/fla-org/flash-linear-attention.
 
-Deviations of all seven: projections start as elsewhere here, and a head has norm weights of its
+Deviations of all eight: projections start as elsewhere here, and a head has norm weights of its
 own. The product W' Diag(norm weight) can be the same.
 """
 
@@ -31,8 +32,8 @@ class Parts(NamedTuple):
     # Scores are divided by the root of the key width; without a norm of the mean, of slots alone.
     scaled: bool = False
     output_gate: bool = False
-    # The gate is a sigmoid through as many channels as a head has values, not a silu.
-    low_rank_gate: bool = False
+    # The gate goes through as many channels as a head has values, and this function of torch.
+    low_rank_gate: str = ""
     gate_before_norm: bool = False
     short_convolution: bool = False
     convolution_bias: bool = False
@@ -65,7 +66,10 @@ PUBLISHED: dict[str, Parts] = {
         keys=0.75, values=1.5, scaled=True, output_gate=True, short_convolution=True
     ),
     "kda": _PUBLISHED._replace(
-        keys=1.0, scaled=True, output_gate=True, low_rank_gate=True, short_convolution=True
+        keys=1.0, scaled=True, output_gate=True, low_rank_gate="sigmoid", short_convolution=True
+    ),
+    "gated_delta_2": _PUBLISHED._replace(
+        scaled=True, output_gate=True, low_rank_gate="silu", short_convolution=True
     ),
     "gated_slots": _PUBLISHED._replace(silu_values=True, silu_read=True, norm_all=True),
     "routed_slots": _PUBLISHED._replace(
@@ -98,5 +102,5 @@ def start_decays(bias: Tensor, log_rate: Tensor, slowest: float) -> None:
 
 
 def low_rank_gate(width: int, rank: int, channels: int) -> nn.Sequential:
-    """The gate of the output from x, before its sigmoid."""
+    """The gate of the output from x, before its function."""
     return nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, channels))

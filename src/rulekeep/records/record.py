@@ -86,10 +86,11 @@ class _Frozen(BaseModel):
 
 
 class Part(NamedTuple):
-    """Retention on some first uses of rules, and its chance level."""
+    """Retention on some first uses of rules, its chance level, and how many there are, if known."""
 
     retention: _Share
     chance: _Share
+    n: float = 0.0
 
 
 class Choice(NamedTuple):

@@ -369,7 +369,8 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
                 file.write(content)
     except BaseException:
         for parent in new:
-            parent.rmdir()
+            with suppress(OSError):
+                parent.rmdir()
         raise
     return paths
 
@@ -395,11 +396,11 @@ def whole_files(*paths: Path) -> Iterator[list[BinaryIO]]:
     """Files to write piece by piece; they get their names only if the block ends well."""
     # What a link points to is written, and the link stays.
     places = [path.resolve() for path in paths]
+    beside = [one.with_name(f".{one.name}.tmp-{os.urandom(4).hex()}") for one in places]
     made = dict[Path, BinaryIO]()
     place = places[0]
     try:
-        for place in places:
-            temporary = place.with_name(f".{place.name}.tmp-{os.urandom(4).hex()}")
+        for place, temporary in zip(places, beside, strict=True):
             # `tempfile` would make it for its owner alone, whatever the umask.
             descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
             made[temporary] = os.fdopen(descriptor, "wb")
@@ -417,7 +418,7 @@ def whole_files(*paths: Path) -> Iterator[list[BinaryIO]]:
             with suppress(OSError):
                 file.close()
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, *map(str, made)):
+        if isinstance(error, OSError) and error.filename in (None, *map(str, beside)):
             # What fails while it is written, as on a full disk, is said of no file.
             error.filename = str(place)
         raise

@@ -9,11 +9,13 @@ The process that plans a run resolves its spec before anything is written; the p
 it resolves what was planned, and must come to the same id.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rulekeep.executors.local import SLOT
 from rulekeep.mixers import MIXERS
 from rulekeep.records.identity import PROTOCOL, Identified
 from rulekeep.registry import Registry, make, options_of, source_of, version_of
@@ -179,6 +181,14 @@ def check_device(device: str) -> None:
     count = torch.cuda.device_count()
     if int(device.partition(":")[2] or 0) >= count:
         raise UsageError(f"device {device!r}: this machine has {count} CUDA devices; ask for cpu")
+
+
+def take_gpu(device: str) -> None:
+    """Let `cuda` be a GPU of this process's own, where as many run side by side as there are."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.set_device(int(os.environ.get(SLOT, 0)) % torch.cuda.device_count())
 
 
 def _task(name: str, options: Mapping[str, Option]) -> SampledTask:

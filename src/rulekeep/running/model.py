@@ -161,12 +161,18 @@ class LanguageModel(nn.Module):
         return x, ModelState(before.tokens + tokens.shape[1], tuple(after))
 
     def last_logits(
-        self, tokens: Int[Tensor, "batch time"], last: int
+        self, tokens: Int[Tensor, "batch time"], last: int, state: ModelState | None = None
     ) -> Float[Tensor, "batch last vocabulary"]:
-        """Logits at the last positions of whole sequences; the last layer computes only these."""
+        """Logits at the last positions of whole sequences; the last layer computes only these.
+
+        From a state it computes all of them.
+        """
+        if not 1 <= last <= tokens.shape[1]:
+            raise ValueError(f"last {last}: must be from 1 to the {tokens.shape[1]} tokens")
+        if state is not None:
+            ends: Tensor = self.head(self.norm(self.advance(tokens, state)[0][:, -last:]))
+            return ends
         x = self._embed(tokens, 0)
-        if not 1 <= last <= x.shape[1]:
-            raise ValueError(f"last {last}: must be from 1 to the {x.shape[1]} tokens")
         *early, final = self.blocks
         for block in early:
             x, _ = block(x, None)

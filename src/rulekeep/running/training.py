@@ -27,13 +27,21 @@ from torch.nn import functional as F
 
 from rulekeep.mixers.base import MixerError, auxiliary_loss, start_step
 from rulekeep.running.building import Resolved
-from rulekeep.running.model import LanguageModel
+from rulekeep.running.model import LanguageModel, ModelState
 from rulekeep.seeds import named_seed
 from rulekeep.specs import RunSpec, TrainingSpec
 from rulekeep.tasks.sampled import Sample
 
 _SHORTEST_LENGTH = 64
 Batch = TypeVar("Batch")
+
+
+class _Drawn(NamedTuple):
+    """A batch, and the texts whose states it begins from, if it does: those of the batch before."""
+
+    number: int
+    sample: Sample
+    before: Sample | None
 
 
 class Step(NamedTuple):
@@ -206,24 +214,56 @@ def tokens_per_second(resolved: Resolved, last: Step) -> float:
     return tokens / last.train_seconds
 
 
-def _batches(resolved: Resolved, done: Step | None) -> Iterator[Sample]:
+def _batches(resolved: Resolved, done: Step | None) -> Iterator[_Drawn]:
     spec, task = resolved.spec, resolved.task
+    passed = spec.steps - spec.state_steps if spec.initial_states != "zero" else spec.steps
+    earlier: tuple[int, int] | None = None
+
+    def drawn(number: int, length: int) -> Sample:
+        start = number * spec.batch_size
+        return task.sample("train", length, spec.batch_size, seed=spec.seed, start=start)
+
     for number, length in enumerate(lengths(spec, task.shortest_context)):
         if done is None or number >= done.number:
-            start = number * spec.batch_size
-            yield task.sample("train", length, spec.batch_size, seed=spec.seed, start=start)
+            before = drawn(*earlier) if number >= passed and earlier else None
+            yield _Drawn(number, drawn(number, length), before)
+        earlier = number, length
 
 
-def _loss(model: LanguageModel, spec: RunSpec, sample: Sample) -> Tensor:
-    before = global_streams()
+def initial_state(model: LanguageModel, spec: RunSpec, batch: _Drawn) -> ModelState | None:
+    """The states that a batch begins from; None for zeros.
+
+    Those that the batch before has left in the same weights (Ruiz and Gu 2025, arXiv 2507.02782;
+    there in the weights of a step ago), or normal noise with the mean and the spread of each.
+    """
+    if batch.before is None:
+        return None
+    with torch.no_grad():
+        tokens = torch.from_numpy(batch.before.tokens).to(spec.device)
+        layers = model.advance(tokens)[1].layers
+    if spec.initial_states == "noise":
+        stream = torch.Generator().manual_seed(named_seed("states", batch.number, spec.seed))
+
+        def noisy(part: Tensor) -> Tensor:
+            drawn = torch.randn(part.shape, generator=stream, dtype=part.dtype).to(part.device)
+            return part.mean() + part.std() * drawn
+
+        layers = tuple(type(layer)(*map(noisy, layer)) for layer in layers)
+    # Positions start anew.
+    return ModelState(0, layers)
+
+
+def _loss(model: LanguageModel, spec: RunSpec, batch: _Drawn) -> Tensor:
+    before, sample = global_streams(), batch.sample
     tokens, answers, supervised = (
         torch.from_numpy(table).to(spec.device)
         for table in (sample.tokens, sample.answers, sample.supervised)
     )
     kind = torch.device(spec.device).type
     with torch.autocast(kind, torch.bfloat16, enabled=spec.precision == "bfloat16"):
+        state = initial_state(model, spec, batch)
         # The last token predicts nothing that is supervised.
-        logits = model.last_logits(tokens[:, :-1], supervised.shape[1])
+        logits = model.last_logits(tokens[:, :-1], supervised.shape[1], state)
     if global_streams() != before:
         raise MixerError(
             f"{spec.mixer} draws from a global random stream: give it a generator of its own, "

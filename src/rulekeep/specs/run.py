@@ -124,6 +124,14 @@ class RunSpec(Spec):
     max_gradient_norm: float = Field(
         default=1.0, gt=0, le=10**9, description="The gradient is clipped to this norm."
     )
+    initial_states: Literal["zero", "passed", "noise"] = Field(
+        default="zero",
+        description="States that the last steps of training begin from: zero, passed (those that "
+        "other texts have left), noise (with their mean and spread).",
+    )
+    state_steps: int = Field(
+        default=500, ge=1, le=10**9, description="How many steps these are, if not zero."
+    )
     evaluate_every: int = Field(
         default=25, ge=1, le=10**9, description="Steps between evaluations on the validation set."
     )

@@ -85,7 +85,9 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: TrackerNa
     if resolved.spec.kind not in NO_TORCH:
         # Only the process that makes a run loads torch.
         from rulekeep.checks.screening import screen
+        from rulekeep.running.building import take_gpu
 
+        take_gpu(getattr(resolved.spec, "device", "cpu"))
         # Not where it is planned: what hangs or crashes takes no more than its own run.
         screen(resolved)
     follow = Tracker(tracked, folder.path, planned["spec"])

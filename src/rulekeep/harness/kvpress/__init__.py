@@ -1,0 +1,2 @@
+# SPDX-FileCopyrightText: Copyright (c) 2026 rulekeep maintainers
+# SPDX-License-Identifier: MIT

@@ -1,0 +1,330 @@
+"""Tasks of Inspect: what they score, of strategies and models made here, without a network."""
+
+import asyncio
+import gc
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if find_spec("inspect_ai") is None and not os.environ.get("CI"):
+    pytest.skip("needs pip install 'rulekeep[inspect]'", allow_module_level=True)
+
+from inspect_ai import eval as evaluate
+from inspect_ai import list_tasks
+from inspect_ai import model as ai
+from inspect_ai._util.error import PrerequisiteError
+from inspect_ai.log import EvalLog
+
+from rulekeep.compaction.history import HOLDING, made
+from rulekeep.inspect import task
+from rulekeep.language.families import read_families
+from rulekeep.specs import CompactionSpec, UsageError
+
+# Inspect leaves its streams to the collector, and asks tenacity as before.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Unclosed <Memory:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:The 'initial' parameter:DeprecationWarning"),
+]
+SMALL: dict[str, Any] = {"histories": 2, "tokens": 1000}
+RULES = read_families("agents")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever asks for an address fails: a tokenizer cannot be had."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refused)
+    yield
+    # What is left open is collected here, where its warning is let pass.
+    gc.collect()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., EvalLog]:
+    def run(asked: Any, model: Any = "mockllm/model") -> EvalLog:
+        (log,) = evaluate(asked, model=model, log_dir=str(tmp_path), display="none")
+        assert log.status == "success", log.error
+        return log
+
+    return run
+
+
+def figures(log: EvalLog, of: str = "mean") -> dict[str, float]:
+    assert log.results is not None
+    return {score.name: score.metrics[of].value for score in log.results.scores}
+
+
+def said(messages: list[ai.ChatMessage]) -> str:
+    return "\n".join(message.text for message in messages)
+
+
+def reader(answer: Callable[[str, str], str]) -> ai.Model:
+    """A mock whose reply is a function of what it has read, and of the last message."""
+
+    def reply(messages: list[ai.ChatMessage], *_: Any) -> ai.ModelOutput:
+        return ai.ModelOutput.from_content("mock", answer(said(messages[:-1]), messages[-1].text))
+
+    return ai.get_model("mockllm/model", custom_outputs=reply, memoize=False)
+
+
+def obeying(read: str, request: str) -> str:
+    """What follows the rule that stands in the text; the first rule that is its request's."""
+    for family in RULES.values():
+        if family.request in request:
+            for option, reply in zip(family.options, family.continuations, strict=True):
+                ways = [way.replace("{}", option) for way in (family.rule, *family.wordings)]
+                if any(way in read or way in request for way in ways):
+                    return family.prefix + reply
+    return "Done."
+
+
+def test_a_model_that_obeys_what_it_reads_obeys_what_is_stored(
+    run: Callable[..., EvalLog],
+) -> None:
+    found = figures(run(task.compaction(strategy="trim", **SMALL), reader(obeying)))
+    assert found["floor"] == 0
+    assert found["bound"] == 1
+    assert found["stored"] == found["obeyed"] < 1
+    assert found["stored"] == pytest.approx(
+        sum(found[f"stored {place}"] for place in HOLDING) / len(HOLDING)
+    )
+
+
+@pytest.mark.parametrize("strategy", ["summary", "trim"])
+def test_the_system_prompt_and_the_first_request_stay_and_later_rules_go(
+    run: Callable[..., EvalLog], strategy: str
+) -> None:
+    found = figures(run(task.compaction(strategy=strategy, rounds=3, **SMALL)))
+    assert found["stored system"] == found["stored first"] == 1
+    assert found["stored middle"] == found["stored file"] == 0
+
+
+def test_edit_drops_what_tools_have_read_and_nothing_else(run: Callable[..., EvalLog]) -> None:
+    found = figures(run(task.compaction(strategy="edit", rounds=2, **SMALL)))
+    assert {place: found[f"stored {place}"] for place in HOLDING} == {
+        place: float(place != "file") for place in HOLDING
+    }
+
+
+def test_a_summary_is_what_the_model_writes(run: Callable[..., EvalLog]) -> None:
+    spec = CompactionSpec(compactor="x", budget=0.01, rounds=2, **SMALL)
+    option = next(one.option for one in made(RULES, spec, 0).rules if one.place == "middle")
+    asked = []
+
+    def summarizing(read: str, request: str) -> str:
+        asked.append("tasked with summarizing" in request)
+        rules = [line for line in read.splitlines() if option in line]
+        return "\n".join(rules) if asked[-1] else "Done."
+
+    log = run(
+        task.compaction(strategy="summary", placement="middle", rounds=2, **SMALL),
+        reader(summarizing),
+    )
+    # Two histories, each with its control, two rounds; then three ways of asking.
+    assert (sum(asked), len(asked)) == (8, 8 + 2 * 3)
+    assert log.samples is not None
+    assert [one.metadata["rules"][0]["stored"] for one in log.samples] == [1, 0]
+
+
+def test_each_figure_has_mean_error_and_interval(run: Callable[..., EvalLog]) -> None:
+    log = run(task.compaction(strategy="trim", placement="middle", rounds=3, **SMALL))
+    assert log.results is not None
+    assert [score.name for score in log.results.scores] == ["obeyed", "floor", "bound", "stored"]
+    for score in log.results.scores:
+        low, high = (score.metrics[f"ci_wilson_{end}"].value for end in ("lower", "upper"))
+        assert low <= score.metrics["mean"].value <= high
+        assert high - low > 0.5, "two histories say little"
+
+
+def test_the_sample_says_what_became_of_each_rule(run: Callable[..., EvalLog]) -> None:
+    log = run(task.compaction(strategy="trim", placement="middle", rounds=3, **SMALL))
+    assert log.samples is not None
+    (row,) = log.samples[1].metadata["rules"]
+    spec = CompactionSpec(compactor="CompactionTrim", budget=0.01, rounds=3, **SMALL)
+    rule = next(one for one in made(RULES, spec, 1).rules if one.place == "middle")
+    assert (row["rule"], row["option"], row["place"]) == (rule.texts[0], rule.option, "middle")
+    assert row["verdicts"][0] == "verbatim"
+    assert row["verdicts"][-1] == "lost"
+    assert row["replies"]["obeyed"] == "Default output from mockllm/model"
+    assert {"obeyed", "floor", "bound", "stored"} <= row.keys()
+
+
+def test_after_each_compaction_a_history_is_as_long_as_at_first() -> None:
+    lengths = []
+
+    class Noting(ai.CompactionTrim):
+        async def compact(self, model: Any, messages: Any, tools: Any) -> Any:
+            lengths.append(sum(task.tokens_of([task._plain(one)]) for one in messages))
+            return await super().compact(model, messages, tools)
+
+    spec = CompactionSpec(compactor="x", budget=0.01, rounds=4, histories=1, tokens=8000)
+    history = made(RULES, spec, 0)
+    model = ai.get_model("mockllm/model")
+    every = asyncio.run(task._rounds(Noting(), model, history, 8000))
+    assert len(every) == len(lengths) == 4
+    # The last turn is whole.
+    assert all(8000 <= length < 8000 * 1.3 for length in lengths)
+
+
+def test_a_strategy_with_settings_of_ones_own(run: Callable[..., EvalLog]) -> None:
+    keeping, dropping = (
+        figures(run(task.compaction(ai.CompactionTrim(preserve=share), rounds=1, **SMALL)))
+        for share in (1.0, 0.0)
+    )
+    assert keeping["stored"] == 1
+    assert dropping["stored"] == pytest.approx(2 / 7), "the system prompt and the first request"
+
+
+@ai.modelapi(name="holding")
+def holding() -> type[ai.ModelAPI]:
+    class Holding(ai.ModelAPI):
+        """A provider that compacts by itself, into what nobody can read."""
+
+        async def generate(self, *_: Any, **__: Any) -> ai.ModelOutput:
+            return ai.ModelOutput.from_content("holding", "Done.")
+
+        async def compact(self, *_: Any, **__: Any) -> Any:
+            return [ai.ChatMessageUser(content=[ai.ContentData(data={"sealed": "x"})])], None
+
+    return Holding
+
+
+@pytest.mark.parametrize("strategy", ["native", "auto"])
+def test_what_a_provider_keeps_is_not_said_to_be_lost(
+    run: Callable[..., EvalLog], strategy: str
+) -> None:
+    log = run(task.compaction(strategy=strategy, placement="system", **SMALL), "holding/x")
+    assert log.samples is not None
+    assert log.results is not None
+    stored = next(score for score in log.results.scores if score.name == "stored")
+    assert (stored.scored_samples, stored.unscored_samples) == (0, 2)
+    assert [message.role for message in log.samples[0].messages] == ["system", "user"]
+
+
+def test_auto_asks_for_a_summary_where_a_provider_has_none(run: Callable[..., EvalLog]) -> None:
+    log = run(task.compaction(strategy="auto", placement="system", **SMALL))
+    assert figures(log)["stored"] == 1
+
+
+def test_rules_in_words_have_a_floor_and_a_bound(run: Callable[..., EvalLog]) -> None:
+    shipped = read_families("")
+
+    def knowing(read: str, request: str) -> str:
+        for family in shipped.values():
+            for at, reply in enumerate(family.continuations):
+                said = {family.said(at, old) for old in range(len(family.options))}
+                # Only what is restated is known.
+                if request in {f"{one} {family.request}" for one in said}:
+                    return family.prefix + reply
+        return "Done."
+
+    log = run(task.language(prompts=3, distance=64), reader(knowing))
+    assert figures(log) == {"obeyed": 0, "floor": 0, "bound": 1}
+    assert log.samples is not None
+    assert [len(one.metadata["rules"]) for one in log.samples] == [4, 4, 4]
+
+
+def test_the_floor_is_asked_for_without_the_rules(run: Callable[..., EvalLog]) -> None:
+    read = []
+
+    def noting(before: str, request: str) -> str:
+        read.append((before, request))
+        return "Done."
+
+    log = run(task.language(prompts=1, distance=64), reader(noting))
+    assert log.samples is not None
+    rules = [row["rule"] for row in log.samples[0].metadata["rules"]]
+    told = [before for before, _ in read if all(rule in before for rule in rules)]
+    bare = [before for before, _ in read if not any(rule in before for rule in rules)]
+    restated = [request for _, request in read if any(rule in request for rule in rules)]
+    assert (len(told), len(bare), len(restated)) == (8, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"strategy": "sumary"}, "strategy 'sumary': did you mean summary? choose from summary,"),
+        ({"placement": "midle"}, "placement 'midle': did you mean middle? choose from all,"),
+        ({"rounds": 0}, "rounds 0: input should be greater than or equal to 1"),
+        ({"rules": "none.toml"}, "none.toml: No such file or directory"),
+    ],
+)
+def test_a_wrong_option_is_one_line(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(PrerequisiteError) as error:
+        task.compaction(**options)
+    assert line in str(error.value.message)
+    assert "\n" not in str(error.value.message)
+
+
+def test_a_text_that_a_model_cannot_read_is_named(tmp_path: Path) -> None:
+    full = ai.ModelOutput.from_content("mock", "too long", stop_reason="model_length")
+    model = ai.get_model("mockllm/model", custom_outputs=lambda *_: full, memoize=False)
+    short = task.compaction(strategy="trim", rounds=1, **SMALL)
+    (log,) = evaluate(short, model=model, log_dir=str(tmp_path), display="none")
+    assert log.error is not None
+    fix = "cannot read so long a text; give fewer -T tokens"
+    assert log.error.message == f"mockllm/model: {fix}"
+
+
+def test_too_old_an_inspect_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda of: "0.3.99" if "spect" in of else real(of))
+    monkeypatch.delitem(sys.modules, "rulekeep.inspect._registry", raising=False)
+    (entry,) = entry_points(group="inspect_ai", name="rulekeep")
+    with pytest.raises(UsageError) as error:
+        entry.load()
+    assert str(error.value) == "inspect-ai 0.3.99: is too old; pip install 'inspect-ai>=0.3.285'"
+
+
+@pytest.mark.cli
+def test_the_tasks_are_found_by_name(tmp_path: Path) -> None:
+    options = ["-T", "strategy=native", "--model", "mockllm/model", "--display", "plain"]
+    command = [sys.executable, "-m", "inspect_ai", "eval", "rulekeep/compaction", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.strip() == "strategy native: mockllm/model has none; give auto"
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_tasks_are_listed() -> None:
+    found = list_tasks(str(Path(task.__file__).name), root_dir=Path(task.__file__).parent)
+    assert [one.name for one in found] == ["compaction", "language"]
+
+
+def test_torch_is_not_loaded() -> None:
+    code = "import sys, rulekeep.inspect._registry; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.docs
+@pytest.mark.slow
+@pytest.mark.parametrize(("column", "strategy"), [(1, "summary"), (2, "trim"), (3, "edit")])
+def test_the_page_has_what_a_run_gives(
+    run: Callable[..., EvalLog], column: int, strategy: str
+) -> None:
+    page = (Path(__file__).parents[1] / "docs/inspect.md").read_text(encoding="utf-8")
+    table = page.partition("| `summary` | `trim` | `edit` |")[2].split("\n\n")[0]
+    shown = [float(row.split(" | ")[column].strip(" |")) for row in table.splitlines()[2:]]
+    log = run(task.compaction(strategy=strategy))
+    places = ("system", "first", "file", "middle", "late", "several", "revised")
+    assert shown == [round(figures(log)[f"stored {place}"], 2) for place in places]
+    if strategy == "trim":
+        metrics = ("mean", "stderr", "ci_wilson_lower", "ci_wilson_upper")
+        ends = [figures(log, of)["stored middle"] for of in metrics]
+        block = page.partition("```text\n")[2].partition("```")[0]
+        assert [line.split()[-1] for line in block.splitlines()[1:]] == [
+            f"{end:.3f}" for end in ends
+        ]

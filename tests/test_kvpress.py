@@ -1,0 +1,207 @@
+"""`rulekeep harness kvpress`: its files, rows and scores; presses there and evictions here."""
+
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_chat
+import torch
+from pyarrow import parquet
+
+from rulekeep.harness.kvpress.calculate_metrics import calculate_metrics
+from rulekeep.language.families import read_families
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples" / "kvpress_presses.py"
+FAMILIES = read_families("")
+REGISTRY = """\
+from benchmarks.zero_scrolls.calculate_metrics import calculate_metrics as zero_scrolls_scorer
+
+DATASET_REGISTRY = {
+    "ruler": "simonjegou/ruler",
+    "zero_scrolls": "simonjegou/zero_scrolls",
+}
+
+SCORER_REGISTRY = {
+    "ruler": ruler_scorer,
+    "zero_scrolls": zero_scrolls_scorer,
+}
+"""
+REGISTERED = """\
+from benchmarks.rulekeep.calculate_metrics import calculate_metrics as rulekeep_scorer
+from benchmarks.zero_scrolls.calculate_metrics import calculate_metrics as zero_scrolls_scorer
+
+DATASET_REGISTRY = {
+    "ruler": "simonjegou/ruler",
+    "rulekeep": "benchmarks/rulekeep/data",
+    "zero_scrolls": "simonjegou/zero_scrolls",
+}
+
+SCORER_REGISTRY = {
+    "ruler": ruler_scorer,
+    "rulekeep": rulekeep_scorer,
+    "zero_scrolls": zero_scrolls_scorer,
+}
+"""
+Run = Callable[..., tuple[int, bytes, str]]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, run: Run) -> Path:
+    folder = tmp_path / "kvpress"
+    (folder / "evaluation").mkdir(parents=True)
+    (folder / "evaluation" / "evaluate_registry.py").write_text(REGISTRY)
+    code, output, _ = run("harness", "kvpress", "kvpress")
+    assert (code, output.decode().splitlines()[-1]) == (
+        0, "now: git -C kvpress apply rulekeep.patch"
+    )  # fmt: skip
+    return folder
+
+
+class Rows(list[dict[str, Any]]):
+    """As much of a data frame as is read."""
+
+    def to_dict(self, orient: str) -> list[dict[str, Any]]:
+        assert orient == "records"
+        return [*self]
+
+
+@pytest.fixture
+def rows(checkout: Path) -> Rows:
+    benchmark = checkout / "evaluation" / "benchmarks" / "rulekeep"
+    script = [sys.executable, benchmark / "create_huggingface_dataset.py"]
+    options = ["--distances", "0,200", "--prompts", "3"]
+    subprocess.run([*script, *options], check=True, capture_output=True)
+    assert parquet.read_table(benchmark / "data" / "0" / "test.parquet").num_rows == 36
+    table = parquet.read_table(benchmark / "data" / "200" / "test.parquet")
+    return Rows(table.to_pylist())
+
+
+@pytest.mark.process
+def test_the_patch_adds_two_registry_lines_and_an_import(checkout: Path) -> None:
+    subprocess.run(["git", "apply", "rulekeep.patch"], cwd=checkout, check=True)
+    assert (checkout / "evaluation" / "evaluate_registry.py").read_text() == REGISTERED
+
+
+@pytest.mark.cli
+def test_a_folder_that_is_no_clean_checkout_is_refused(
+    checkout: Path, run: Run, tmp_path: Path
+) -> None:
+    code, _, error = run("harness", "kvpress", "elsewhere")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "name a checkout of github.com/NVIDIA/kvpress" in error
+    (checkout / "evaluation" / "evaluate_registry.py").write_text(REGISTERED)
+    code, _, error = run("harness", "kvpress", "kvpress")
+    assert (code, "names rulekeep already" in error) == (2, True)
+
+
+@pytest.mark.process
+def test_rows_are_those_that_kvpress_can_ask(rows: Rows) -> None:
+    assert [*rows[0]] == [
+        "context", "question", "answer_prefix", "answer", "max_new_tokens", "task", "family",
+        "prompt",
+    ]  # fmt: skip
+    # kvpress takes the first prefix and length of a context for all its questions.
+    assert {(row["answer_prefix"], row["max_new_tokens"]) for row in rows} == {("", 256)}
+    assert {row["task"] for row in rows} == {"binding", "floor", "bound"}
+    for row in rows:
+        family = FAMILIES[row["family"]]
+        rule = family.rule.replace("{}", row["answer"]).partition("{old}")[0]
+        assert (rule in row["context"]) == (row["task"] != "floor")
+        assert (rule in row["question"]) == (row["task"] == "bound")
+        assert row["question"].endswith(family.request)
+        # Every option stands in the chat.
+        assert all(f'I read "{option}" on a wall.' in row["context"] for option in family.options)
+
+
+@pytest.mark.process
+def test_a_reply_counts_if_it_shows_the_right_option_alone(rows: Rows) -> None:
+    def replied(say: Callable[[Any, int], str]) -> dict[str, float]:
+        for row in rows:
+            family = FAMILIES[row["family"]]
+            at = family.options.index(row["answer"])
+            row["predicted_answer"] = say(family, at)
+        return {task: one["followed"] for task, one in calculate_metrics(rows).items()}
+
+    tasks = ("binding", "floor", "bound")
+
+    def own(family: Any, at: int) -> str:
+        return f"{family.prefix}{family.continuations[at]}"
+
+    assert replied(own) == dict.fromkeys(tasks, 1)
+    thought = "<think>A rival?</think>"
+    assert replied(lambda *of: thought + own(*of)) == dict.fromkeys(tasks, 1)
+    assert replied(lambda family, at: own(family, at - 1)) == dict.fromkeys(tasks, 0)
+    assert replied(lambda *_: "") == dict.fromkeys(tasks, 0)
+
+    def every_option(family: Any, _: int) -> str:
+        return " and ".join(own(family, at) for at in range(len(family.options)))
+
+    assert replied(every_option) == dict.fromkeys(tasks, 0)
+    # One rule of three prompts with four each.
+    rows[0]["predicted_answer"] = own(
+        FAMILIES[rows[0]["family"]], FAMILIES[rows[0]["family"]].options.index(rows[0]["answer"])
+    )
+    found = calculate_metrics(rows)["binding"]
+    assert found["followed"] == pytest.approx(1 / 12, abs=1e-4)
+    assert found["by_family"][rows[0]["family"]] > 0
+    assert found["low"] <= found["followed"] <= found["high"]
+
+
+@pytest.mark.cli
+@pytest.mark.slow
+def test_an_eviction_may_ask_for_the_layer_as_a_press_does(
+    tmp_path: Path, run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tiny_chat.saved(tmp_path_factory.mktemp("chat_model"))
+    (tmp_path / "mine.py").write_text(
+        "def near(keys, hidden, module, rotary):\n"
+        "    cos, sin = rotary(hidden, __import__('torch').arange(keys.shape[2])[None])\n"
+        "    assert cos.shape[1] == hidden.shape[1] == keys.shape[2]\n"
+        "    return module.q_proj(hidden).norm(dim=-1)[:, None].expand(keys.shape[:3])\n"
+    )
+    base = ["language", "--model", str(folder), "--families", "name,home,color,mood"]
+    cell = ["--distances", "64", "--mentions", "none", "--prompts", "3", "--out", "runs"]
+    code, _, error = run(*base, *cell, "--compress", "mine.py:near@0.5")
+    assert code == 0, error
+
+
+@pytest.mark.core
+@pytest.mark.slow
+def test_evictions_of_both_sides_cut_a_cache_alike(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    kvpress = pytest.importorskip("kvpress", reason="needs pip install kvpress")
+    from transformers import DynamicCache
+
+    from rulekeep.language.chat import Message
+    from rulekeep.language.contract import Probe
+    from rulekeep.language.evictions import evicted
+    from rulekeep.language.models import load_model
+
+    chat = load_model(str(tiny_chat.saved(tmp_path_factory.mktemp("chat_model"))))
+    messages = [Message("system", "Be kind. Your name is Nora." * 6)]
+    probes = [Probe("Who are you?", "I am", " Nora")]
+    press_of_ours: Any = runpy.run_path(str(EXAMPLE))["RulekeepPress"]
+    theirs = {"keydiff": kvpress.KeyDiffPress, "lagkv": kvpress.LagKVPress, "cur": kvpress.CURPress}
+    ours = ["snapkv", "tova", "h2o", "expected_attention", "knorm", "streaming_llm"]
+    read = chat.opened(messages, [*ours, *(f"{EXAMPLE}:{name}" for name in theirs)])
+    pairs = {f"{EXAMPLE}:{name}": press(0.5) for name, press in theirs.items()}
+    pairs |= {name: press_of_ours(0.5, name) for name in ours}
+    for name, press in pairs.items():
+        with press(chat.model):
+            pressed = chat.opened(messages)
+        assert isinstance(pressed.cache, DynamicCache)
+        assert pressed.left == read.left // 2
+        cut = evicted(read.cache, read.seen[name], 0.5)
+        for layer, other in zip(cut.layers, pressed.cache.layers, strict=True):
+            torch.testing.assert_close(
+                layer.keys.sort(dim=2).values, other.keys.sort(dim=2).values, msg=name
+            )
+        assert pressed.scores(probes) == pytest.approx(
+            type(read)(**{**vars(read), "cache": cut}).scores(probes), abs=1e-4
+        )

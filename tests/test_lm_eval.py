@@ -1,0 +1,330 @@
+"""The tasks for lm-evaluation-harness: the scores of `rulekeep language`, and chance over words."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import astuple
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_chat
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+import rulekeep
+from rulekeep.commands import harness
+from rulekeep.commands.language import language
+from rulekeep.language.figures import cell
+from rulekeep.records.record import Record
+from rulekeep.records.store import results
+from rulekeep.tasks import Recite
+
+if find_spec("lm_eval") is None and not os.environ.get("CI"):
+    pytest.skip("needs pip install 'rulekeep[lm-eval]'", allow_module_level=True)
+
+from lm_eval.api.model import LM
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from rulekeep.harness.lm_eval import rules, words
+
+# What the harness and its libraries warn of is not ours.
+pytestmark = [pytest.mark.filterwarnings("ignore")]
+
+FOLDER = Path(rules.__file__).parent
+# Two of them have no prefix, and a template that ends in white space before it.
+FAMILIES = ("name", "region", "letters", "voice", "mood")
+CELL: dict[str, Any] = {"distance": 16, "prompts": 8, "rules_at_once": 2, "seed": 3}
+SPACED = tiny_chat.TEMPLATE.replace("<assistant>{% endif %}", "<assistant>\n{% endif %}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a token that ends a text, which the harness asks for."""
+    made = tiny_chat.saved(tmp_path_factory.mktemp("model"))
+    return saved(made, lambda tokenizer: None)
+
+
+def saved(made: Path, change: Callable[[Any], None], to: Path | None = None) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(made)
+    tokenizer.eos_token, tokenizer.chat_template = "Ā", SPACED
+    change(tokenizer)
+    tokenizer.save_pretrained(to or made)
+    return to or made
+
+
+def loaded(name: str, **metadata: Any) -> Any:
+    """A task as the harness loads it."""
+    manager = TaskManager(include_path=str(FOLDER), include_defaults=False, metadata=metadata)
+    return manager.load(name)["tasks"][name]
+
+
+def evaluated(name: str, model: Any, **metadata: Any) -> Any:
+    """What the harness says of a task: its figures, and a row for each document."""
+    if isinstance(model, Path):
+        metadata["pretrained"] = str(model)
+        model = HFLM(pretrained=str(model), dtype="float32", device="cpu")
+    tasks = {"tasks": {name: loaded(name, **metadata)}, "groups": {}, "group_map": {}}
+    found = evaluate(model, tasks)
+    return found["results"][name], found["samples"][name]
+
+
+@pytest.fixture(scope="module")
+def cells(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    """The same cells by `rulekeep language`."""
+    out = tmp_path_factory.mktemp("runs") / "language"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["rulekeep", "language"])
+        assert not language(
+            model=str(folder), families=FAMILIES, distances=(CELL["distance"],),
+            prompts=CELL["prompts"], rules_at_once=CELL["rules_at_once"], seed=CELL["seed"],
+            control=("none", "no_rules"), out=str(out),
+        )  # fmt: skip
+    return results(out)
+
+
+@pytest.mark.parametrize("name", ["retention", "binding", "floor"])
+def test_the_harness_gives_the_scores_and_the_figures_of_rulekeep(
+    name: str, folder: Path, cells: list[Record]
+) -> None:
+    want = {"control": "none", **rules.TASKS[name]}
+    (record,) = (one for one in cells if want.items() <= one.spec.rest.items())
+    figures, samples = evaluated(f"rulekeep_{name}", folder, families=list(FAMILIES), **CELL)
+    known = {
+        (row.prompt, row.family): (row.option, row.scores)
+        for row in record.choices
+        if row.how == "obeyed"
+    }
+    assert len(known) == len(samples) > CELL["prompts"] * CELL["rules_at_once"]
+    for sample in samples:
+        row = sample["retention"]
+        option, scores = known[row["prompt"], row["family"]]
+        assert row["option"] == option
+        # Each option, not only the mean.
+        np.testing.assert_allclose(row["scores"], scores, atol=1e-3)
+    whole = cell(record)["none"]
+    for key, value in zip(("retention", "low", "high"), astuple(whole.retention), strict=True):
+        assert figures[f"{key},none"] == pytest.approx(value, abs=1e-6)
+    assert figures["chance,none"] == whole.chance
+
+
+def test_the_share_that_is_not_calibrated_has_a_standard_error(folder: Path) -> None:
+    figures, samples = evaluated("rulekeep_retention", folder, families=list(FAMILIES), **CELL)
+    rows = [row["retention"] for row in samples if row["retention"]["option"] is not None]
+    right = [np.argmax(row["scores"]) == row["option"] for row in rows]
+    assert figures["acc,none"] == np.mean(right)
+    error = np.std(right, ddof=1) / math.sqrt(len(right))
+    assert figures["acc_stderr,none"] == pytest.approx(error)
+    assert figures["retention_stderr,none"] == "N/A"
+
+
+def test_a_figure_of_too_few_prompts_is_not_a_number() -> None:
+    row = {
+        "prompt": 0, "family": "name", "rank": 0, "option": 1, "scores": [-1.0, -2.0],
+    }  # fmt: skip
+    assert math.isnan(rules.retention([row]))
+    assert rules.chance([row]) == 0.5
+
+
+def test_nothing_goes_around_a_text(folder: Path) -> None:
+    task = loaded("rulekeep_binding", pretrained=str(folder), families=list(FAMILIES), **CELL)
+    asked = []
+    for more in (
+        {},
+        {
+            "system_instruction": "Be brief.",
+            "apply_chat_template": True,
+            "fewshot_as_multiturn": True,
+            "chat_template": lambda *_, **__: "a template",
+        },
+    ):
+        task.build_all_requests(**more)
+        asked.append([one.args for one in task.instances])
+    assert asked[0] == asked[1]
+    context, reply = asked[0][0]
+    assert context.startswith("<system>")
+    assert reply.strip()
+
+
+def test_each_task_has_the_version_of_the_package(folder: Path) -> None:
+    for name in ("retention", "binding", "floor"):
+        task = loaded(f"rulekeep_{name}", pretrained=str(folder), families=list(FAMILIES), **CELL)
+        assert rulekeep.__version__ == task.VERSION
+    for place in FOLDER.glob("*yaml"):
+        text = place.read_text()
+        assert "include:" in text or f"version: {rulekeep.__version__}\n" in text
+
+
+def refused(capsys: pytest.CaptureFixture[str], **settings: Any) -> str:
+    with pytest.raises(SystemExit) as end:
+        rules.custom_dataset("binding", **{**CELL, **settings})
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_what_cannot_be_asked_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def plain(tokenizer: Any) -> None:
+        tokenizer.chat_template = None
+
+    given = {"pretrained": str(folder)}
+    assert "500 positions; give a shorter distance" in refused(capsys, **given, max_length=500)
+    none = saved(folder, plain, tmp_path / "plain")
+    assert "has no chat template; name a chat model" in refused(capsys, tokenizer=str(none))
+    assert "give pretrained= or tokenizer=" in refused(capsys)
+    assert "families nmae: not in the shipped" in refused(capsys, **given, families=["nmae"])
+    assert "prompts 2: each is held against" in refused(capsys, **given, prompts=2)
+
+
+def test_a_token_that_the_harness_adds_is_refused_until_it_is_left_out(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begun(tokenizer: Any) -> None:
+        made = processors.TemplateProcessing(single="! $A", special_tokens=[("!", 0)])
+        tokenizer.backend_tokenizer.post_processor = made
+
+    place = str(saved(folder, begun, tmp_path / "begun"))
+    assert "add add_bos_token=False to --model_args" in refused(
+        capsys, tokenizer=place, max_length=8192
+    )
+    given = {**CELL, "tokenizer": place, "max_length": 8192, "add_bos_token": False}
+    assert rules.custom_dataset("binding", **given)["test"]
+
+
+def test_a_reply_that_joins_the_text_before_it_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = saved(folder, lambda tokenizer: None, tmp_path / "joined")
+    file = place / "tokenizer.json"
+    known = json.loads(file.read_text())
+    known["model"]["vocab"]["sĠ"] = len(known["model"]["vocab"])
+    known["model"]["merges"] = [["s", "Ġ"]]
+    file.write_text(json.dumps(known))
+    said = refused(
+        capsys, tokenizer=str(place), max_length=8192, families=["name", "region", "mood", "voice"]
+    )
+    assert "reads other tokens before ' " in said
+    assert "leave the family out of families" in said
+
+
+@pytest.mark.docs
+def test_the_page_has_the_figures_of_the_record() -> None:
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "lm-eval.md").read_text()
+    rows = json.loads((root / "results" / "lm_eval.json").read_text())
+    assert len(rows) == 2
+    for row in rows:
+        said = [
+            f"{one['retention']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+            for one in (row["lm_eval"], row["rulekeep"])
+        ]
+        assert said[0] == said[1]
+        cells = [f"`{row['task']}`", *said, row["options"], row["largest_difference_nats"]]
+        assert f"| {' | '.join(map(str, cells))} |" in page
+
+
+# Words
+
+WORDS = {"context": 64, "examples": 30}
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tokenizer in which each word of a task is a token."""
+    named = {word: i for i, word in enumerate(Recite().vocabulary)}
+    made = Tokenizer(models.WordLevel(named, unk_token="<bos>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    place = tmp_path_factory.mktemp("words")
+    PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<bos>").save_pretrained(place)
+    return str(place)
+
+
+class Saying(LM):
+    """A model that says what a function of the context does, whatever is likely."""
+
+    def __init__(self, says: Callable[[str], str]) -> None:
+        super().__init__()
+        self.says = says
+
+    def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
+        return [(0.0, self.says(one.args[0]).split() == one.args[1].split()) for one in requests]
+
+    def generate_until(self, requests: Any) -> Any:
+        raise NotImplementedError
+
+    def loglikelihood_rolling(self, requests: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_a_model_without_memory_scores_chance_and_one_that_knows_scores_one(
+    vocabulary: str,
+) -> None:
+    task = Recite()
+    sample = task.sample("test", 64, 30, seed=1)
+    first = sample.answers[sample.first_mention]
+    (common,) = {int(np.bincount(first).argmax())}
+    found, _ = evaluated(
+        "rulekeep_recite", Saying(lambda _: task.words([common])), tokenizer=vocabulary, **WORDS
+    )
+    assert found["retention,none"] == np.mean(first == common)
+    assert found["chance,none"] == pytest.approx(sample.chance[sample.first_mention].mean())
+    assert found["exact_match,none"] == 0
+    assert abs(found["without_memory,none"] - found["chance,none"]) < 0.02
+
+    answers = {
+        task.words(row[: sample.answer_start]): task.words(row[sample.answer_start :])
+        for row in sample.tokens
+    }
+
+    def knows(context: str) -> str:
+        # The whole answer of a context alone, or the next word of it.
+        for known, answer in answers.items():
+            if context == known:
+                return whole.pop(context, answer.split()[0])
+            if context.startswith(known):
+                return answer.split()[len(context.split()) - len(known.split())]
+        raise AssertionError(context)
+
+    whole = dict(answers)
+    found, _ = evaluated("rulekeep_recite", Saying(knows), tokenizer=vocabulary, **WORDS)
+    assert (found["retention,none"], found["exact_match,none"]) == (1, 1)
+
+
+def test_options_of_a_task_are_metadata(
+    vocabulary: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = words.custom_dataset("recite", tokenizer=vocabulary, **WORDS, rules=2, rule_words=32)
+    assert len(made["test"]) == WORDS["examples"] * (1 + 2)
+    assert "rulekeep_recite: 90 documents; " in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        words.custom_dataset("recite", tokenizer=vocabulary, context=8)
+    assert "context 8: must be from 49" in capsys.readouterr().err
+
+
+# The command
+
+
+def test_the_command_prints_a_folder_of_tasks(run: Callable[..., tuple[int, bytes, str]]) -> None:
+    code, output, _ = run("harness", "lm-eval")
+    assert (code, Path(output.decode().strip())) == (0, FOLDER)
+
+
+def test_a_harness_that_is_too_old_is_refused(
+    run: Callable[..., tuple[int, bytes, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for found, said in (([SimpleNamespace(version="0.4.9.2")], "0.4.9.2"), ([], "none")):
+        monkeypatch.setattr(harness, "distributions", lambda name, found=found: iter(found))
+        code, _, errors = run("harness", "lm-eval")
+        assert code == 2
+        assert errors == (
+            f"rulekeep: harness lm-eval: needs lm_eval 0.4.13 or later, and here is {said}; "
+            "pip install 'lm-eval[hf]>=0.4.13'\n"
+        )
