@@ -5,12 +5,14 @@ the direction of text around. Such text passes here before it is printed. Markdo
 here too.
 """
 
+import hashlib
 import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _REPLACEMENT = "\ufffd"
+_NAME_LENGTH = 48
 
 
 def printable(text: str) -> str:
@@ -26,6 +28,19 @@ def one_line(value: object, length: int = 300) -> str:
     text = " ".join(text[: 4 * length].split())
     shown = _without_control(text, lambda _: _REPLACEMENT)
     return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def name(value: object, missing: str) -> str:
+    """A short name; a long one keeps both ends and a hash, so that two names stay distinct."""
+    whole = value if isinstance(value, str) else "" if value is None else str(value)
+    text = one_line(whole, len(whole) + 1)
+    if len(text) > _NAME_LENGTH or _REPLACEMENT in text:
+        digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+        # Its end too: of a plug-in that is the class.
+        is_short = len(text) <= _NAME_LENGTH - 8
+        end = "" if is_short else f"…{text[20 - _NAME_LENGTH :]}"
+        text = f"{text if is_short else text[:12]}…{digest}{end}"
+    return text or missing
 
 
 def pasted(path: Path | str) -> str:

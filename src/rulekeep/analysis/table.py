@@ -5,21 +5,19 @@
 
 A model that was trained twice, for other tests, as in several folders, is one run. A label names
 the mixer, and the options that differ from its defaults. It stands for one variant: two models
-never share one, and one model has the same everywhere.
-
-A report groups this table by task, variant and training length (`analysis.groups`).
+never share one, and one model has the same everywhere. `analysis.groups` groups this table.
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import TypeAlias
 
-from rulekeep.printable import counted
+from rulekeep.printable import counted, name
 from rulekeep.records import Record
-from rulekeep.records.record import how_ended, name
+from rulekeep.records.record import how_ended
 from rulekeep.specs import ArticleCell
 
 # What places a run, or says how long and carefully it was looked at: no part of a mixer's name.
@@ -115,17 +113,20 @@ def tabulated(records: Sequence[Record]) -> tuple[list[Run], list[str]]:
             notes.append(f"run {record.id}: more than one record, {shown} is shown")
             record = before if stands else record
         last[record.id] = record
-    notes += [*_tested_later(records), *_own_notes(last.values())]
+    if added := [set(record.tested_later) for record in records if record.tested_later]:
+        lengths = ", ".join(f"{at:,}" for at in sorted(set().union(*added)))
+        count = counted(len(added), "run")
+        notes.append(f"{count}: tested at {lengths} tokens after training, by rulekeep test")
     runs = _beside_trained(_named([*map(Run.of, last.values())]))
-    labelled = [replace(run, label=one) for run, one in zip(runs, labels(runs), strict=True)]
-    runs, apart = _by_code(labelled)
+    runs = [replace(run, label=one) for run, one in zip(runs, labels(runs), strict=True)]
+    runs, apart = _by_code(runs)
     runs.sort(
         key=lambda run: (
             run.task, run.mixer != BASELINE, run.label, run.context, run.rate or 0.0, run.seed,
             run.record.id,
         )
     )  # fmt: skip
-    return runs, [*notes, *_repeated(runs), *_unequal(runs), *apart]
+    return runs, [*notes, *_notes(last.values(), runs), *apart]
 
 
 def merged(records: Iterable[Record]) -> list[Record]:
@@ -144,13 +145,11 @@ def trained_apart(records: Iterable[Record]) -> list[str]:
         for other in others
         if _trained(first) != _trained(other)
     ]
-    if not pairs:
-        return []
     more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""
     return [
-        f"runs {pairs[0]}{more}: one training that came out otherwise, as on another machine; "
-        "shown as one run, with the history, costs and tests of the first, and what only the other "
-        "tested"
+        f"runs {pair}{more}: one training that came out otherwise, as on another machine; shown as "
+        "one run, with the history, costs and tests of the first, and what only the other tested"
+        for pair in pairs[:1]
     ]
 
 
@@ -193,10 +192,7 @@ def _by_training(records: Iterable[Record]) -> list[list[Record]]:
 
 def _trained(record: Record) -> list[dict[str, float]]:
     """The result of training, evaluation by evaluation, without its seconds."""
-    return [
-        {key: value for key, value in look.items() if key != "train_seconds"}
-        for look in record.history
-    ]
+    return [{k: v for k, v in look.items() if k != "train_seconds"} for look in record.history]
 
 
 def named(values: Mapping[str, object]) -> dict[str, str]:
@@ -242,9 +238,8 @@ def _varying(tables: Iterable[Mapping[str, str]]) -> set[str]:
 def labels(runs: Sequence[Run]) -> list[str]:
     """A label for each run, in order.
 
-    A label names options that are not defaults. If two models would share it, it names more:
-    settings of the model that vary among all runs of that name, then settings of training that vary
-    on one task.
+    If two models would share a label, it names more than options that are not defaults: settings of
+    the model that vary among all runs of that name, and of training that vary on one task.
     """
     of_mixer: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -266,7 +261,7 @@ def labels(runs: Sequence[Run]) -> list[str]:
     trained: dict[tuple[str, str, Parts], set[str]] = defaultdict(set)
     for (task, mixer, _, own), same in kinds.items():
         trained[task, mixer, own] |= _varying(run.settings for run in same)
-    variants, same_label = list[tuple[Run, str, Parts]](), defaultdict[str, set[object]](set)
+    variants, alike = list[tuple[Run, str, Parts]](), defaultdict[str, set[object]](set)
     for run, own in owned:
         keys = of_model[run.mixer, own] | trained[run.task, run.mixer, own]
         more = sorted(keys - {key for key, _ in own})
@@ -274,11 +269,11 @@ def labels(runs: Sequence[Run]) -> list[str]:
         # The name of a mixer; for one in a file, without folders.
         in_file = _IN_FILE.fullmatch(run.record.spec.mixer)
         label = spoken(name(in_file[1], "") if in_file else run.mixer, parts)
-        same_label[label].add((run.mixer, parts))
+        alike[label].add((run.mixer, parts))
         variants.append((run, label, parts))
     return [
         label
-        if len(same_label[label]) == 1
+        if len(alike[label]) == 1
         else ", ".join([run.mixer, *(f"{key} {value}" for key, value in parts)])
         for run, label, parts in variants
     ]
@@ -299,9 +294,8 @@ def _own(run: Run, differing: set[str]) -> Parts:
         if run.mixer == BASELINE and own:
             told, own = told | {"positions"}, {"positions": "none"} | own
         # A cell of the article has what was asked for alone.
-        if record.spec.kind == ArticleCell.kind:
-            told |= own.keys()
-        kept = {key: value for key, value in own.items() if key in told}
+        is_cell = record.spec.kind == ArticleCell.kind
+        kept = {key: value for key, value in own.items() if is_cell or key in told}
     added = run.settings.get("added_positions", "none")
     if added != "none":
         kept["added_positions"] = added
@@ -330,13 +324,10 @@ def _beside_trained(runs: Sequence[Run]) -> list[Run]:
 
     If nothing was trained, they stand at the longest length that any was tested at.
     """
-    longest: dict[tuple[str, bool], int] = {}
-    for run in runs:
-        if run.record.is_result:
-            key = (run.task, run.record.spec.is_trained)
-            longest[key] = max(run.context, longest.get(key, 0))
-    # In order what was trained comes last, and stands.
-    beside = {task: at for (task, _), at in sorted(longest.items())}
+    done = [run for run in runs if run.record.is_result]
+    # In order what was trained comes last, and of that the longest, which stands.
+    every = sorted((run.record.spec.is_trained, run.context, run.task) for run in done)
+    beside = {task: at for _, at, task in every}
     return [
         run
         if run.record.spec.is_trained
@@ -345,53 +336,33 @@ def _beside_trained(runs: Sequence[Run]) -> list[Run]:
     ]
 
 
-def _tested_later(records: Sequence[Record]) -> list[str]:
-    """A note on lengths that were tested after training."""
-    added = [set(record.tested_later) for record in records if record.tested_later]
-    if not added:
-        return []
-    lengths = ", ".join(f"{at:,}" for at in sorted(set().union(*added)))
-    count = counted(len(added), "run")
-    return [f"{count}: tested at {lengths} tokens after training, by rulekeep test"]
-
-
-def _own_notes(records: Iterable[Record]) -> list[str]:
-    """What runs noted of themselves, each line once."""
+def _notes(records: Iterable[Record], runs: Sequence[Run]) -> Iterator[str]:
+    """What runs noted of themselves, each line once, and what does not stand alike side by side."""
     counts = Counter(note for record in records for note in record.notes)
-    return [f"{counted(count, 'run')}: {note}" for note, count in counts.items()]
-
-
-def _repeated(runs: Sequence[Run]) -> list[str]:
+    yield from (f"{counted(count, 'run')}: {note}" for note, count in counts.items())
     # The same seed twice, tested otherwise: a seed counts once.
     same: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    for run in runs:
-        if run.record.is_result:
-            same[run.task, run.label, run.context, run.rate, run.seed].append(run.record.id)
-    return [
-        f"{task}, {label}, trained at {context}, seed {seed}: {len(ids)} runs ({', '.join(ids)}), "
-        "made with other settings; the last named is shown, so keep one of them"
-        for (task, label, context, _, seed), ids in same.items()
-        if len(ids) > 1
-    ]
-
-
-def _unequal(runs: Sequence[Run]) -> list[str]:
-    """A note where tests of different sizes stand side by side."""
     sizes: dict[tuple[str, int], set[int]] = defaultdict(set)
     for run in runs:
         if run.record.is_result:
+            same[run.task, run.label, run.context, run.rate, run.seed].append(run.record.id)
             for test in run.record.tests():
                 if test.examples >= 1:
                     sizes[run.task, test.context].add(int(test.examples))
-    lengths: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
+    for (task, label, context, _, seed), ids in same.items():
+        if len(ids) > 1:
+            yield (
+                f"{task}, {label}, trained at {context}, seed {seed}: {len(ids)} runs "
+                f"({', '.join(ids)}), made with other settings; the last named is shown, so keep "
+                "one of them"
+            )
+    lengths: dict[tuple[str, tuple[int, ...]], list[str]] = defaultdict(list)
     for (task, at), examples in sorted(sizes.items()):
         if len(examples) > 1:
-            lengths[task, tuple(sorted(examples))].append(at)
-    return [
-        f"{task} at {', '.join(f'{at:,}' for at in several)} tokens: tests of "
-        f"{' and '.join(f'{count:,}' for count in examples)} examples stand side by side"
-        for (task, examples), several in lengths.items()
-    ]
+            lengths[task, tuple(sorted(examples))].append(f"{at:,}")
+    for (task, several), of in lengths.items():
+        shown = " and ".join(f"{count:,}" for count in several)
+        yield f"{task} at {', '.join(of)} tokens: tests of {shown} examples stand side by side"
 
 
 def _by_code(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:

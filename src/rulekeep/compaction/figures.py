@@ -23,9 +23,9 @@ from rulekeep.compaction.verdicts import KEPT
 from rulekeep.language.calibration import Judged, keys_of
 from rulekeep.language.comparing import Comparison, of_prompts
 from rulekeep.language.intervals import interval, resampled
-from rulekeep.printable import one_line
+from rulekeep.printable import name, one_line
 from rulekeep.records import Record
-from rulekeep.records.record import Choice, Kept, Round, name
+from rulekeep.records.record import Choice, Kept, Round
 from rulekeep.specs import CompactionSpec
 
 # Of the label of what is asked with the rule said again.

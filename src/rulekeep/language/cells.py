@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rulekeep.records.record import Record, name
+from rulekeep.printable import name
+from rulekeep.records.record import Record
 from rulekeep.specs import LanguageSpec
 
 # Mentions of every rival and not of the rule's own option: no reader without rules is at chance.

@@ -8,7 +8,6 @@ text may still be hostile, since a stranger's record is whole too. What labels a
 line here, and whatever shows other text does the same (`one_line`, `name`).
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache, partial
@@ -24,11 +23,10 @@ from pydantic import (
     FiniteFloat,
     Strict,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
-from rulekeep.printable import one_line
+from rulekeep.printable import name, one_line
 from rulekeep.records.figures import SCORES
 from rulekeep.records.pack import CorruptRecordError
 from rulekeep.specs import (
@@ -55,7 +53,6 @@ _NO_PROTOCOL = TESTED | {
     "mixer", "mixer_options", "hidden", "added_positions", "learning_rate", "seed", "device",
     "precision", "threads", "evaluate_every", "validation_examples", "stop_when_solved",
 }  # fmt: skip
-_NAME_LENGTH = 48
 _T = TypeVar("_T")
 
 # A list, as JSON has it.
@@ -181,16 +178,11 @@ class Evaluation(_Frozen):
     chance: dict[str, Annotated[float, Field(ge=0, lt=1)]] = {}
     parts: dict[str, dict[str, Part]] = {}
 
-    @field_validator("figures")
-    @classmethod
-    def _scores_are_shares(cls, figures: dict[str, float]) -> dict[str, float]:
-        for score in SCORES:
-            if not 0 <= figures.get(score, 0.0) <= 1:
-                raise ValueError(f"{score} {figures[score]:g}: must be from 0 to 1")
-        return figures
-
     @model_validator(mode="after")
-    def _not_finite_is_no_score(self) -> Self:
+    def _scores_are_shares(self) -> Self:
+        for score in SCORES:
+            if not 0 <= self.figures.get(score, 0.0) <= 1:
+                raise ValueError(f"{score} {self.figures[score]:g}: must be from 0 to 1")
         if self.not_finite_from is not None and self.figures.keys() - {"n"}:
             raise ValueError("outputs that are not finite have no figures")
         return self
@@ -260,9 +252,9 @@ class RecordedSpec(_Frozen):
     def values(self) -> dict[str, Any]:
         """All values by name, as JSON has them."""
         typed = self.model_dump(mode="json", exclude={"kind", "rest"})
-        # Of rules in words alone.
-        left_out = {key for key in ("compress", "families") if not typed[key]}
-        return {**{key: typed[key] for key in typed.keys() - left_out}, **self.rest}
+        # Some are of rules in words alone.
+        known = {k: one for k, one in typed.items() if one or k not in ("compress", "families")}
+        return {**known, **self.rest}
 
     def parsed(self) -> AnySpec:
         """The spec of the run; a `UsageError` if this version cannot read it."""
@@ -325,6 +317,12 @@ class Record(_Frozen):
                 raise ValueError("kind: must be given")
             kind = {"kind": found["kind"]} if "kind" in found else {}
             found["spec"] = {**spec, **kind}
+        found["tested_later"] = [
+            one.get("context") if isinstance(one, dict) else one
+            for one in found.get("tested_later", ())
+        ]
+        lines = found.get("environment", {}).items()
+        found["environment"] = {name(key, "?"): one_line(value, 120) for key, value in lines}
         return found
 
     @model_validator(mode="after")
@@ -336,16 +334,6 @@ class Record(_Frozen):
         if not isinstance(self.asked.get("mixer_options", {}), dict):
             raise ValueError("asked.mixer_options: must be a table")
         return self
-
-    @field_validator("tested_later", mode="before")
-    @classmethod
-    def _lengths_of(cls, tests: Any) -> Any:
-        return [one.get("context") if isinstance(one, dict) else one for one in tests]
-
-    @field_validator("environment", mode="before")
-    @classmethod
-    def _in_lines(cls, found: Any) -> Any:
-        return {name(key, "?"): one_line(value, 120) for key, value in found.items()}
 
     @classmethod
     def failed(cls, identity: str, status: Status, reason: str) -> Self:
@@ -417,16 +405,3 @@ def how_ended(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         return {"status": "done", "reason": ""}
     said = (f"at {context:,} tokens from token {at:,} on" for context, at in sorted(odd.items()))
     return {"status": "not_finite", "reason": f"outputs are not finite {', '.join(said)}"}
-
-
-def name(value: object, missing: str) -> str:
-    """A short name; a long one keeps both ends and a hash, so that two names stay distinct."""
-    whole = value if isinstance(value, str) else "" if value is None else str(value)
-    text = one_line(whole, len(whole) + 1)
-    if len(text) > _NAME_LENGTH or "\ufffd" in text:
-        digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-        # Its end too: of a plug-in that is the class.
-        is_short = len(text) <= _NAME_LENGTH - 8
-        end = "" if is_short else f"…{text[20 - _NAME_LENGTH :]}"
-        text = f"{text if is_short else text[:12]}…{digest}{end}"
-    return text or missing

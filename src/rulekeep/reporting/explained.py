@@ -10,8 +10,7 @@ from rulekeep.analysis.charts import Chart, Panel, Point, Series, capped, styles
 from rulekeep.analysis.summary import Interval
 from rulekeep.analysis.table import Run
 from rulekeep.explain.record import GATE, Explanation, Probed, Trace
-from rulekeep.printable import one_line
-from rulekeep.records.record import name
+from rulekeep.printable import name, one_line
 from rulekeep.reporting.tables import Cell, Table, Value, number_cell, words
 
 _STEPS = {

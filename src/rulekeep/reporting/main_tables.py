@@ -16,9 +16,9 @@ from rulekeep.analysis.summary import (
     summarise_scores,
 )
 from rulekeep.analysis.table import Run
-from rulekeep.printable import one_line
+from rulekeep.printable import name, one_line
 from rulekeep.records.figures import SCORES
-from rulekeep.records.record import PARTS, name
+from rulekeep.records.record import PARTS
 from rulekeep.reporting.tables import (
     MISSING_CELL,
     Cell,

@@ -2,8 +2,7 @@
 
 from rulekeep.analysis.charts import Chart, Panel, Point, Series, styles
 from rulekeep.analysis.summary import Interval
-from rulekeep.printable import counted, one_line
-from rulekeep.records.record import name
+from rulekeep.printable import counted, name, one_line
 from rulekeep.reporting.tables import Cell, Table, Value, number_cell, words
 from rulekeep.speed import figures
 from rulekeep.speed.record import BASELINE, NAMES, Part, SpeedRecord
