@@ -63,7 +63,7 @@ def test_corrupt_files_are_set_aside_under_free_names(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         path = tmp_path / "r.json"
         path.write_text(str(number))
-        assert set_aside(path).name == f"r.json.corrupt-{number}"
+        assert set_aside(path) == f"set aside as r.json.corrupt-{number}"
     assert (tmp_path / "r.json.corrupt-2").read_text() == "2"
 
 

@@ -18,11 +18,11 @@ from typing import NamedTuple
 from rulekeep.checks.screening import screen
 from rulekeep.console import EXIT_USAGE, say, tell
 from rulekeep.records import Record
+from rulekeep.records.folders import make_folder
 from rulekeep.records.pack import CorruptRecordError, packed, unpacked
 from rulekeep.records.provenance import plugin_closure
 from rulekeep.records.store import (
     Values,
-    make_folder,
     packed_values,
     read_record,
     read_runs,

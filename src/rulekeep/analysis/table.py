@@ -25,7 +25,6 @@ _PLACED = {
     "task", "task_options", "mixer", "context", "test_contexts", "seed", "learning_rate",
     "evaluate_every", "validation_examples", "test_examples", "long_test_examples", "threads",
 }  # fmt: skip
-
 BASELINE = "attention"
 LEARNED = "learned"
 # Of a run's settings, those that are no part of the model.

@@ -17,7 +17,8 @@ from rulekeep.compaction.history import made
 from rulekeep.console import say
 from rulekeep.language.families import digest_of, read_families
 from rulekeep.printable import counted
-from rulekeep.records.store import make_folder, write_bytes, write_record, write_text
+from rulekeep.records.folders import make_folder
+from rulekeep.records.store import write_bytes, write_record, write_text
 from rulekeep.registry import make
 from rulekeep.specs import CompactionSpec
 from rulekeep.specs.compaction import STYLES

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rulekeep.console import tell
 from rulekeep.printable import pasted
-from rulekeep.records.store import make_folder, write_text
+from rulekeep.records.folders import make_folder
+from rulekeep.records.store import write_text
 from rulekeep.specs import UsageError
 
 LEAST_LM_EVAL = "0.4.13"

@@ -2,12 +2,11 @@
 
 from rulekeep.console import tell
 from rulekeep.printable import counted, pasted
-from rulekeep.records.folders import existing, kept_beside, run_folder
+from rulekeep.records.folders import existing, kept_beside, make_folder, run_folder
 from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.records.store import (
     FORMER_IDS,
     former_ids,
-    make_folder,
     packed_values,
     read_record,
     run_folders,

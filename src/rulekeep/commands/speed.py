@@ -20,8 +20,8 @@ from rulekeep.executors.base import Advanced
 from rulekeep.executors.local import WORKER_ENVIRONMENT, available_cores
 from rulekeep.printable import pasted, printable
 from rulekeep.records import provenance
-from rulekeep.records.folders import run_folder
-from rulekeep.records.store import make_folder, write_record
+from rulekeep.records.folders import make_folder, run_folder
+from rulekeep.records.store import write_record
 from rulekeep.running.building import check_device, own_options_first
 from rulekeep.specs import HYBRID, UsageError, mixer_specs
 from rulekeep.speed.figures import failures

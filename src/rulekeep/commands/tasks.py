@@ -12,8 +12,7 @@ from rulekeep.checks.sample_form import AnyTask, whole_sample, whole_samples
 from rulekeep.commands.options import Lengths, Seed, Whole, within
 from rulekeep.console import EXIT_FAILED, command_line, say, tell
 from rulekeep.printable import counted
-from rulekeep.records.folders import run_folder
-from rulekeep.records.store import make_folder
+from rulekeep.records.folders import make_folder, run_folder
 from rulekeep.registry import make
 from rulekeep.specs import Spec, UsageError, option_name, scalar
 from rulekeep.sweeps.presets import SHORTEST_TESTED

@@ -59,6 +59,21 @@ def run_folder(kind: str, out: str | os.PathLike[str] | None) -> Path:
     return Path(out)
 
 
+def make_folder(path: Path, named: str = "") -> None:
+    """Make a folder, and check that it can be written to; `named` is the option that asks."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".writable-{os.getpid()}"
+        probe.touch()
+        # Another thread may have had the same one.
+        probe.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"{named or path}: cannot be written ({said}); name another folder"
+        ) from None
+
+
 def existing(folder: str) -> Path:
     """A folder that is there, or the one that ships by this name."""
     root = Path(folder)

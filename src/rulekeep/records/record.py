@@ -4,8 +4,7 @@
     record.spec.mixer, record.evaluations[0].figures["retention"]
 
 A record is read whole or not at all: one that lacks a value, or has a wrong one, is corrupt. Its
-text may still be hostile, since a stranger's record is whole too. What labels a row is made one
-line here, and whatever shows other text does the same (`one_line`, `name`).
+text may be hostile. What labels a row is made one line here; what shows other text does the same.
 """
 
 import json
@@ -68,7 +67,6 @@ _ByLength: TypeAlias = Annotated[
     AfterValidator(lambda found: dict(sorted(found.items()))),
 ]
 _Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-
 
 # Numbers by name: what else a row holds has a field of its own, or is no figure.
 _Figures: TypeAlias = Annotated[
@@ -313,14 +311,9 @@ class Record(_Frozen):
         """A value that is null is not stated; the kind of a run is told beside its spec."""
         found = {key: one for key, one in values.items() if one is not None}
         if isinstance(spec := found.get("spec"), dict):
-            if "kind" not in found and "kind" not in spec:
-                raise ValueError("kind: must be given")
-            kind = {"kind": found["kind"]} if "kind" in found else {}
-            found["spec"] = {**spec, **kind}
-        found["tested_later"] = [
-            one.get("context") if isinstance(one, dict) else one
-            for one in found.get("tested_later", ())
-        ]
+            found["spec"] = {**spec, "kind": found.get("kind", spec.get("kind"))}
+        tests = found.get("tested_later", ())
+        found["tested_later"] = [one["context"] if isinstance(one, dict) else one for one in tests]
         lines = found.get("environment", {}).items()
         found["environment"] = {name(key, "?"): one_line(value, 120) for key, value in lines}
         return found
@@ -359,7 +352,7 @@ class Record(_Frozen):
     @property
     def training(self) -> str:
         """Equal for runs of one training: the same spec except its tests, and the same code."""
-        # What came with a default after a record was made is no difference.
+        # A default that is newer than a record is no difference.
         kept = {key: value for key, value in self.asked.items() if key not in TESTED}
         return f"{self.code}\n{json.dumps(kept, sort_keys=True)}"
 
@@ -393,7 +386,7 @@ class Record(_Frozen):
             return cls.model_validate(values)
         except ValidationError as error:
             raise CorruptRecordError(one_line(validation_line(error, cls.model_fields))) from None
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, LookupError, TypeError) as error:
             # A number where a table belongs, or the like.
             raise CorruptRecordError(one_line(f"no record ({error})")) from None
 

@@ -40,7 +40,6 @@ Values = dict[str, Any]
 FORMER_IDS = "former_ids.json"
 # What a study states stands beside the records of its runs, and is none.
 CLAIMS = "claims.json"
-
 _OF_A_RUN = re.compile(r"(plan|record)\.json($|\.corrupt-)")
 # Descriptors of the locks that this process holds.
 _LOCKS: set[int] = set()
@@ -121,10 +120,7 @@ class RunFolder:
     @property
     def aside(self) -> list[Path]:
         """Files that were set aside as corrupt."""
-        try:
-            return sorted(self.path.glob("*.corrupt-*"))
-        except OSError:
-            return []
+        return sorted(self.path.glob("*.corrupt-*"))
 
     def load(self) -> Record | None:
         """The record, if there is one.
@@ -144,36 +140,19 @@ class RunFolder:
         try:
             return self.load()
         except CorruptRecordError as error:
-            notes.append(f"run {self.id}: {error}; {said_aside(self.record)}")
+            notes.append(f"run {self.id}: {error}; {set_aside(self.record)}")
             return None
-
-
-def make_folder(path: Path, named: str = "") -> None:
-    """Make a folder, and check that it can be written to; `named` is the option that asks."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".writable-{os.getpid()}"
-        probe.touch()
-        # Another thread may have had the same one.
-        probe.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise UsageError(
-            f"{named or path}: cannot be written ({said}); name another folder"
-        ) from None
 
 
 def run_folders(root: Path) -> list[RunFolder]:
     """The runs of a folder by name, including lost and broken ones."""
-    return [RunFolder(path) for path in sorted(root.iterdir()) if _is_run(path)]
+    return [RunFolder(path) for path in sorted(root.iterdir()) if path.is_dir() and _is_run(path)]
 
 
 def _is_run(path: Path) -> bool:
     # A record may stand without its plan: set aside as corrupt, it is all there is of its run.
     try:
         return any(_OF_A_RUN.match(one.name) for one in path.iterdir())
-    except NotADirectoryError:
-        return False
     except OSError:
         # Why it cannot be looked into is said where it is read.
         return True
@@ -187,10 +166,7 @@ def unreadable(path: Path, error: Exception) -> str:
 
 
 def read_runs(root: Path) -> LoadedRecords:
-    """Every whole record of a folder of runs, and a line for each other; nothing is changed.
-
-    A file that cannot be read is left out, and so is a run in the folder of another.
-    """
+    """Every whole record of a folder of runs, and a line for each other; nothing is changed."""
     folders = run_folders(root)
     lost: list[str] = []
     kept = LoadedRecords(_packed_runs(root, {folder.id for folder in folders}, lost), lost, [])
@@ -285,12 +261,11 @@ def _as_run(file: str, values: Values, identity: str) -> Record:
     """The record of a run."""
     try:
         record = Record.read(values)
+        if record.id != identity:
+            named = f"{record.id[:40]!a}"
+            raise CorruptRecordError(f"it is of another run than its folder says, {named}")
     except CorruptRecordError as error:
         raise CorruptRecordError(f"{file}: {error}") from None
-    if record.id != identity:
-        raise CorruptRecordError(
-            f"{file}: it is of another run than its folder says, {record.id[:40]!a}"
-        )
     return record
 
 
@@ -325,16 +300,11 @@ def read_record(path: Path) -> Values:
         raise CorruptRecordError(f"{path.name}: not readable as JSON ({error})") from None
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a corrupt file to the first free `….corrupt-N`; that name."""
+def set_aside(path: Path) -> str:
+    """Rename a corrupt file to the first free `….corrupt-N`; what came of it, in words."""
     names = (path.with_name(f"{path.name}.corrupt-{number}") for number in count(1))
-    return path.rename(next(one for one in names if not one.exists()))
-
-
-def said_aside(path: Path) -> str:
-    """As `set_aside`, as a message, also if it fails."""
     try:
-        return f"set aside as {set_aside(path).name}"
+        return f"set aside as {path.rename(next(one for one in names if not one.exists())).name}"
     except FileNotFoundError:
         return "set aside by another process"
     except OSError as error:

@@ -67,9 +67,9 @@ def load_checkpoint(
         _load_all(state, model, optimizer)
     # Whatever is wrong with it, the run can start anew.
     except Exception as error:
-        aside = set_aside(folder.checkpoint)
         said = " ".join(str(error).split())[:200]
-        notes.append(f"checkpoint not usable ({said}): set aside as {aside.name}, begun anew")
+        aside = set_aside(folder.checkpoint)
+        notes.append(f"checkpoint not usable ({said}): {aside}, begun anew")
         return start
     return found
 

@@ -17,17 +17,16 @@ from rulekeep.compaction.resolving import ResolvedCompaction, resolve_compaction
 from rulekeep.language.resolving import ResolvedLanguage, resolve_language
 from rulekeep.printable import counted
 from rulekeep.records import Record
-from rulekeep.records.folders import Command, unfinished
+from rulekeep.records.folders import Command, make_folder, unfinished
 from rulekeep.records.identity import differing
 from rulekeep.records.store import (
     CorruptRecordError,
     RunFolder,
     Values,
-    make_folder,
     packed_results,
     read_record,
     run_folders,
-    said_aside,
+    set_aside,
     write_record,
 )
 from rulekeep.running.building import (
@@ -233,7 +232,7 @@ def _read_plan(folder: RunFolder, result: Plan) -> Values | None:
     except FileNotFoundError:
         return None
     except CorruptRecordError as error:
-        result.notes.append(f"run {folder.id}: {error}; {said_aside(folder.plan)}")
+        result.notes.append(f"run {folder.id}: {error}; {set_aside(folder.plan)}")
         return None
 
 
