@@ -86,8 +86,7 @@ def _scored(one: Evaluation) -> Iterator[tuple[str, str, float]]:
                 yield "corrected", figure, chance_corrected(retention, level)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rates:
+class Rates(NamedTuple):
     """The learning rates tried for a group: how many runs each has, and the one that is shown.
 
     `choice` is what the rule says of these runs over the `seeds` that all compared rates have, or
@@ -300,10 +299,10 @@ def _rates(runs: Sequence[Run]) -> Rates:
         rate=min(leading),
     )
     if not common:
-        return replace(found, problem="the rates share no seed")
+        return found._replace(problem="the rates share no seed")
     is_measured = any(math.isfinite(loss) for loss, _ in validations.values())
     if not is_measured and any(run.record.status == "done" for run in both):
-        return replace(found, problem="no validation loss recorded at a length that all have")
+        return found._replace(problem="no validation loss recorded at a length that all have")
     by_rate = {
         rate: [validations[by_seed[seed].record.id] for seed in common]
         for rate, by_seed in compared.items()
@@ -313,7 +312,7 @@ def _rates(runs: Sequence[Run]) -> Rates:
         # Rates on both sides of it were run, if with fewer seeds.
         choice = replace(choice, edge=None, extension=None)
     rate = next(iter(leading)) if len(leading) == 1 else choice.rate
-    return replace(found, choice=choice, rate=found.rate if rate is None else rate)
+    return found._replace(choice=choice, rate=found.rate if rate is None else rate)
 
 
 def _validations(runs: Iterable[Run]) -> dict[str, tuple[float, ValidationScores | None]]:
@@ -326,7 +325,7 @@ def _validations(runs: Iterable[Run]) -> dict[str, tuple[float, ValidationScores
     measured = [set(by_length) for by_length in looks.values() if by_length]
     shared = sorted(set.intersection(*measured)) if measured else []
     return {
-        run: validation([by_length[at] for at in shared] if by_length else [])
+        run: validation([by_length[at] for at in shared if by_length])
         for run, by_length in looks.items()
     }
 
@@ -335,11 +334,8 @@ def _looks(run: Run) -> dict[int, Evaluation]:
     record = run.record
     if record.status == "diverged":
         return {}
-    validated = [
-        one
-        for one in record.evaluations
-        if one.split == "validation" and one.context <= run.context
-    ]
+    every = record.evaluations
+    validated = [one for one in every if one.split == "validation" and one.context <= run.context]
     if any(one.not_finite_from is not None for one in validated):
         return {}
     looks = {one.context: one for one in validated if "val_loss" in one.figures}

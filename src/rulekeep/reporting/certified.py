@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
@@ -93,17 +93,9 @@ class _Certificate(_Read):
         return file.suffix != ".py" or not file.is_file() or code_of_file(file) == self.file_code
 
 
-class Certified(NamedTuple):
-    """A certificate at one context; of several the greatest counts.
-
-    One of the code as it is counts before a stale one, one that fails says more, then examples.
-    """
-
-    is_fresh: bool
-    fails: bool
-    examples: int
-    made: _Certificate
-    at: _Context
+# A certificate at one context, and what the greatest of several has: one of the code as it is
+# counts before a stale one, one that fails says more, then examples.
+Certified: TypeAlias = tuple[tuple[bool, bool, int], _Certificate, _Context]
 
 
 def certificates(
@@ -130,10 +122,10 @@ def certificates(
             if (found := kept.get((asked, context))) is None:
                 row["certificate"] = f"no certificate: {_command(asked, missing, folder)}"
                 continue
-            made, at = found.made, found.at
-            certified += at.passed and found.is_fresh
+            _, made, at = found
+            certified += at.passed and made.is_fresh
             said = "passes" if at.passed else "FAILS"
-            if not found.is_fresh:
+            if not made.is_fresh:
                 command = _command(asked, [context], folder)
                 said += f", but {asked.task} has changed since: {command}"
             readings += (
@@ -174,10 +166,9 @@ def _read(
             continue
         asked = filled(made.named, made.options)
         for at in made.contexts:
-            one = Certified(made.is_fresh, not at.passed, at.examples or 0, made, at)
-            before = kept.get((asked, at.context))
-            if before is None or one[:3] > before[:3]:
-                kept[asked, at.context] = one
+            rank = made.is_fresh, not at.passed, at.examples or 0
+            if (asked, at.context) not in kept or rank > kept[asked, at.context][0]:
+                kept[asked, at.context] = rank, made, at
     return kept, notes
 
 

@@ -1,5 +1,6 @@
 """Rules in words: what each compression keeps. Records in, tables out; no torch."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -14,6 +15,7 @@ from rulekeep.reporting.tables import (
     MISSING_CELL,
     Cell,
     Table,
+    Value,
     csv_lines,
     number_cell,
     without_usual,
@@ -217,7 +219,7 @@ def _rows(found: Cells) -> list[dict[str, Cell]]:
             "replies": Cell(place.replies),
             "compression": Cell(compression),
             "tokens left": number_cell(record.tokens_left.get(compression), 0),
-            "KiB": _scaled(record.cache_bytes.get(compression), 1 / 1024, 0),
+            "KiB": number_cell(record.cache_bytes.get(compression, math.nan) / 1024, 0),
             "retention": _interval(of.retention, drawn=True),
             "said": _mean(of.said),
             "stored": _mean(of.stored),
@@ -291,19 +293,17 @@ def _csv_lines(found: Cells, more: Sequence[str]) -> Iterator[list[object]]:
 def _families(found: Cells) -> Table:
     """A line a family and cell, a column a compression."""
     names = list(dict.fromkeys(one for _, kept in found.values() for one in kept))
-    rows, apart = [], told_apart(found)
+    rows, apart = list[dict[str, Value]](), told_apart(found)
     for at, (_, kept) in found.items():
         counts = next(iter(kept.values())).rules_of if kept else {}
         for family, rules in sorted(counts.items()):
-            of = [kept[one].by_family.get(family) if one in kept else None for one in names]
-            place = Cell(f"{at.distance:,}", at.distance), Cell(place_text(at, apart))
-            row = (Cell(family), *place, number_cell(rules, 0), *(number_cell(v, 2) for v in of))
-            rows.append(row)
-    meaning = "Retention under each compression, by family; rules: how many a share is of."
-    return Table(
-        key="families", title="Rules in words, by family", meaning=meaning,
-        header=("family", "distance", "cell", "rules", *names), rows=tuple(rows),
-    )  # fmt: skip
+            shares = {name: kept[name].by_family.get(family) for name in names if name in kept}
+            place: dict[str, Value] = {
+                "family": family, "distance": Cell(f"{at.distance:,}", at.distance),
+                "cell": place_text(at, apart), "rules": number_cell(rules, 0),
+            }  # fmt: skip
+            rows.append({**place, **{name: number_cell(shares.get(name), 2) for name in names}})
+    return Table.of("families", *words("families"), rows)
 
 
 def _certificate(every: Mapping[Place, Sequence[Unread]]) -> Table:
@@ -311,20 +311,15 @@ def _certificate(every: Mapping[Place, Sequence[Unread]]) -> Table:
     by_family = {at: {one.family: one for one in rows} for at, rows in every.items()}
     names = dict.fromkeys(one.family for rows in every.values() for one in rows)
     apart = told_apart(every)
+    # Two cells may be called alike.
     header = ("family", *(f"{at.distance:,} {place_text(at, apart)}" for at in every))
     rows = [
         (Cell(name), *(_at_chance(of.get(name)) for of in by_family.values())) for name in names
     ]
-    meaning = "What the model gets right without rules, by family."
-    if chosen(every):
-        meaning += ' Each interval must hold chance; "off" marks one that does not.'
-    if len(chosen(every)) < len(every):
-        meaning += f' {UNCHOSEN} This is its floor: "off" marks only an interval above chance.'
-    meaning += " Intervals: exact, for all families of a cell at once."
-    return Table(
-        key="certificate", title="Rules in words, without rules", meaning=meaning, header=header,
-        rows=tuple(rows),
-    )  # fmt: skip
+    scored = chosen(every)
+    told = words("certificate", scored=scored, written=UNCHOSEN * (len(scored) < len(every)))
+    table = Table.of("certificate", *told, [])
+    return replace(table, header=header, rows=tuple(rows))
 
 
 def chosen(places: Iterable[Place]) -> list[Place]:
@@ -378,7 +373,3 @@ def _interval(of: Interval | None, *, drawn: bool = False) -> Cell:
 
 def _mean(of: Interval | None, digits: int = 3) -> Cell:
     return number_cell(None if of is None else of.mean, digits)
-
-
-def _scaled(value: float | None, scale: float, digits: int) -> Cell:
-    return number_cell(None if value is None else value * scale, digits)
