@@ -19,7 +19,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.groups import Group
-from rulekeep.analysis.plots import as_bytes
+from rulekeep.analysis.panels import as_bytes
 from rulekeep.analysis.rows import (
     Rows,
     Span,

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from rulekeep.analysis.charts import COLOURS
 from rulekeep.analysis.groups import Group
-from rulekeep.analysis.plots import as_bytes
+from rulekeep.analysis.panels import as_bytes
 from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,

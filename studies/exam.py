@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from rulekeep.analysis.plots import as_bytes
+from rulekeep.analysis.panels import as_bytes
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored
 from rulekeep.printable import markdown_table
 from rulekeep.records.folders import kept_beside

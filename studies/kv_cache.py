@@ -24,7 +24,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.charts import COLOURS
-from rulekeep.analysis.plots import as_bytes
+from rulekeep.analysis.panels import as_bytes
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, text_of
 from rulekeep.analysis.summary import paired_difference, summarise_scores
 from rulekeep.printable import markdown_table

@@ -15,7 +15,7 @@ and how often gates open by kind of token. Fills docs/evidence.md.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rulekeep.analysis.plots import as_bytes
+from rulekeep.analysis.panels import as_bytes
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored, is_variant, mean, more
 from rulekeep.analysis.summary import Interval, Summary
 from rulekeep.explain.record import GATE, Explanation, Trace

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from rulekeep.analysis.charts import COLOURS
-from rulekeep.analysis.plots import as_bytes
+from rulekeep.analysis.panels import as_bytes
 from rulekeep.analysis.rows import Rows, Span
 from rulekeep.analysis.summary import Interval
 from rulekeep.language import compressions

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rulekeep.analysis.charts import COLOURS
-from rulekeep.analysis.plots import as_bytes
+from rulekeep.analysis.panels import as_bytes
 from rulekeep.analysis.rows import Rows, TaskSetting, Variant
 from rulekeep.analysis.table import Run
 from rulekeep.printable import markdown_table

@@ -97,6 +97,8 @@ def test_packing_loses_nothing(tmp_path: Path, seed: int) -> None:
         {name: drawn(stream) for name in stream.sample(names, stream.randrange(1, 6))}
         for _ in range(8)
     ]
+    # A later row has a key more.
+    records.append({"k": [{"columns": 1}, {"columns": 2, "=": 3}]})
     path = tmp_path / PACKED
     path.write_bytes(packed(records))
     found = values_of(path)

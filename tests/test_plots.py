@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ElementTree
 
 from matplotlib.figure import Figure
 
-from rulekeep.analysis.plots import as_bytes, shown
+from rulekeep.analysis.panels import as_bytes, shown
 
 
 def line(*values: float) -> Figure:

@@ -33,7 +33,7 @@ EARLY = TaskSetting("recite")
 FILE = """
 from pathlib import Path
 
-from rulekeep.analysis.plots import as_bytes
+from rulekeep.analysis.panels import as_bytes
 from rulekeep.analysis.rows import Span, TaskSetting, Variant, pivot
 from rulekeep.specs import RunSpec
 from rulekeep.study import Claim, Study, Sweep

@@ -29,7 +29,7 @@ from rulekeep.specs import UsageError
 STUDIES, RESULTS = "studies", "results"
 _MARK = re.compile(r"(<!-- (claim|table):([\w-]+)\.([\w-]+) -->)(.*?)(<!-- /\2 -->)", re.DOTALL)
 _OPENED = re.compile(r"<!-- (claim|table):([\w-]+)\.([\w-]+) -->")
-# A figure's file says what it shows (`analysis.plots.shown`): its bytes differ by machine.
+# A figure's file says what it shows (`analysis.panels.shown`): its bytes differ by machine.
 _SHOWN = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 

@@ -113,11 +113,7 @@ class Summary(NamedTuple):
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Mean, deviation and interval of losses, seconds, differences: any unit, not clipped.
-
-    Raises:
-        ValueError: there is no value.
-    """
+    """Mean, deviation and interval of losses, seconds, differences: any unit, not clipped."""
     finite = _finite(values)
     n = len(finite)
     diverged = len(values) - n
@@ -135,9 +131,6 @@ def summarise_scores(values: Sequence[float]) -> Summary:
 
     Where the seeds lie in two groups, half of the scale or more apart, and the best has 0.9,
     `upper` has the group that learned. Chance-corrected scores may be negative: `summarise` them.
-
-    Raises:
-        ValueError: there is no value.
     """
     ranked = sorted(_finite(values))
     gap, first = max(
@@ -159,9 +152,6 @@ def learned_share(retentions: Sequence[float]) -> Interval:
     """The share of seeds that learned the task, with its exact 95 % interval.
 
     Retention (0 to 1, not chance-corrected) is 0.9 there; a seed that diverged did not learn.
-
-    Raises:
-        ValueError: there is no value.
     """
     learned = sum(value >= LEARNED_RETENTION for value in _finite(retentions))
     n = len(retentions)
@@ -205,9 +195,6 @@ def paired_difference(values: Mapping[int, float], baseline: Mapping[int, float]
 
     Both map a seed to a figure in the same unit, non-finite for a seed that diverged. So is the
     difference of a seed that diverged on either side.
-
-    Raises:
-        ValueError: no seed is on both sides.
     """
     both = sorted(values.keys() & baseline.keys())
     if not both:

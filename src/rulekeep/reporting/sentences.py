@@ -91,16 +91,13 @@ def _verdict(row: Ranked, ranking: Ranking, is_open: bool) -> str:
 
 def _tested(row: Ranked, ranking: Ranking) -> dict[str, float]:
     """How probable each difference is where there is none, by Holm over what is tested together."""
+    kind = row.group.is_own, row.group.is_attention
     found = {
         one.label: one.difference.p
         for one in ranking.rows
-        if one.difference and _kind(one) == _kind(row)
+        if one.difference and (one.group.is_own, one.group.is_attention) == kind
     }
     return holm({label: p for label, p in found.items() if p is not None})
-
-
-def _kind(row: Ranked) -> tuple[bool, bool]:
-    return row.group.is_own, row.group.is_attention
 
 
 def _base(ranking: Ranking) -> Ranked:
@@ -128,18 +125,14 @@ def _trust(runs: Sequence[Run], groups: Sequence[Group]) -> str:
     ended = statuses["done"] + odd
     some_odd = f" ({odd:,} with outputs that are not finite at some length)" if odd else ""
     rest = counted(len(cells), "figure rests", "figures rest")
-    return (
-        f"{counted(len(runs), 'run')}: {ended:,} ended{some_odd}, {diverged:,} diverged, "
-        f"{len(runs) - ended - diverged:,} failed; {few:,} of {rest} on fewer than {ENOUGH_SEEDS} "
-        f"seeds.{_not_alike(runs)}"
-    )
-
-
-def _not_alike(runs: Sequence[Run]) -> str:
-    """That runs were trained for different numbers of steps, if they were."""
     steps = sorted(
         {found for run in runs if isinstance(found := run.record.spec.rest.get("steps"), int)}
     )
-    if len(steps) < 2:
-        return ""
-    return f" They were trained for {steps[0]:,} to {steps[-1]:,} steps, so not alike."
+    unlike = ""
+    if len(steps) > 1:
+        unlike = f" They were trained for {steps[0]:,} to {steps[-1]:,} steps, so not alike."
+    return (
+        f"{counted(len(runs), 'run')}: {ended:,} ended{some_odd}, {diverged:,} diverged, "
+        f"{len(runs) - ended - diverged:,} failed; {few:,} of {rest} on fewer than {ENOUGH_SEEDS} "
+        f"seeds.{unlike}"
+    )
