@@ -193,10 +193,12 @@ def _last(every: Sequence[Interval] | None) -> Cell:
 
 def cells_table(found: Cells) -> Table:
     """A line a cell: what keeps most first, and of these what leaves least text."""
+    rounds = {len(of.kept) for of in found.values()}
+    last = f"after {max(rounds)}" if len(rounds) == 1 else "in the end"
     rows = [
         {
             **_named(at),
-            f"after {len(of.kept)}": Cell(
+            last: Cell(
                 of.kept[-1].text(".2f"), of.kept[-1].mean, (of.kept[-1].low, of.kept[-1].high)
             ),
             "facts": number_cell(of.facts[-1], 2),
