@@ -33,9 +33,8 @@ from rulekeep.analysis.rows import (
     more,
     pivot,
     state_kib,
-    steps_to_learn,
+    steps_text,
     text_of,
-    text_of_steps,
 )
 from rulekeep.analysis.summary import LEARNED_RETENTION, Summary
 from rulekeep.printable import markdown_table
@@ -376,7 +375,7 @@ def within(figure: str) -> Callable[[Rows], str]:
             row = [setting.name, rows.name(best)]
             row += [text_of(one.summary(figure, TRAINED)) for one in (best, mine)]
             row.append(difference(mine, best, figure, TRAINED).text())
-            body.append(row + [text_of_steps(steps_to_learn(one, figure)) for one in (best, mine)])
+            body.append(row + [steps_text(one, figure) for one in (best, mine)])
         head = [f"{figure}, {TRAINED} tokens", "best attention", "its", OURS, "difference"]
         return markdown_table([*head, "its steps", f"steps of {OURS}"], body)
 

@@ -25,9 +25,8 @@ from rulekeep.analysis.rows import (
     floored,
     mean,
     state_kib,
-    steps_to_learn,
+    steps_text,
     text_of,
-    text_of_steps,
 )
 from rulekeep.printable import markdown_table
 from rulekeep.records import Record
@@ -185,9 +184,7 @@ def beside(figure: str) -> Callable[[Rows], str]:
             cells = [text_of(group.summary(figure, SHORT)) for group in both]
             cells.append(rows.more("ours", "attention", setting, figure, SHORT).text())
             name = f"{setting.task}, {setting.placement}, {setting.rules} rules"
-            body.append(
-                [name, *cells, *(text_of_steps(steps_to_learn(group, figure)) for group in both)]
-            )
+            body.append([name, *cells, *(steps_text(group, figure) for group in both)])
         return markdown_table(head, body)
 
     return table
@@ -287,7 +284,7 @@ def longer_table(rows: Rows) -> str:
         for key in reversed(both):
             group = found.group(key, setting)
             texts = [found.text(key, setting, *one) for one in asked]
-            texts.append(text_of_steps(steps_to_learn(group, "retention")))
+            texts.append(steps_text(group, "retention"))
             body.append([setting.name, VARIANTS[key].name, f"{group.rate:.3g}", *texts])
         apart = [found.more(*both, setting, *one).text() for one in asked]
         body.append([setting.name, "difference", "", *apart, ""])

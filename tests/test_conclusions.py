@@ -26,8 +26,8 @@ from rulekeep.analysis.rows import (
     floored,
     kib_a_layer,
     state_kib,
+    steps_text,
     steps_to_learn,
-    text_of_steps,
 )
 from rulekeep.analysis.summary import summarise
 from rulekeep.analysis.table import spoken
@@ -251,15 +251,12 @@ def test_a_group_learns_at_the_median_of_the_first_steps_with_nine_tenths() -> N
     learned = {seed: first_learned(run.record, "retention") for seed, run in group.runs.items()}
     assert learned == {1: 50, 2: 25, 3: math.inf, 4: 1200}
     # Half of 50 and 1,200.
-    assert (
-        steps_to_learn(group, "retention"),
-        text_of_steps(steps_to_learn(group, "retention")),
-    ) == (625, "625")
+    assert (steps_to_learn(group, "retention"), steps_text(group, "retention")) == (625, "625")
     assert first_learned(group.runs[3].record, "retention") == math.inf
     two = labelled([records[0], records[2]])["delta"]
-    assert text_of_steps(steps_to_learn(two, "retention")) == "never"
+    assert steps_text(two, "retention") == "never"
     four = labelled(records[3:])["delta"]
-    assert text_of_steps(steps_to_learn(four, "retention")) == "1,200"
+    assert steps_text(four, "retention") == "1,200"
 
 
 # Reading, merging, names, rows

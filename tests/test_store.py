@@ -39,17 +39,11 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        b"",
-        b"\0" * 100,
-        b"[" * 100_000,
-        b'{"checksum": ' + b"9" * 5000 + b"}",
-        b"\xff\xfe",
-        b"[]",
-        b"{}",
-        b"null",
+        b"", b"\0" * 100, b"[" * 100_000, b'{"checksum": ' + b"9" * 5000 + b"}", b"\xff\xfe",
+        b"[]", b"{}", b"null",
     ],
     ids=["empty", "nuls", "nested", "huge integer", "not utf-8", "a list", "no checksum", "null"],
-)
+)  # fmt: skip
 def test_what_is_no_record_is_said_in_one_line(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "r.json"
     path.write_bytes(damage)

@@ -367,6 +367,11 @@ def steps_to_learn(group: Group, figure: str) -> float:
     return statistics.median(first_learned(run.record, figure) for run in group.runs.values())
 
 
+def steps_text(group: Group, figure: str) -> str:
+    """The same as a cell of a table."""
+    return text_of_steps(steps_to_learn(group, figure))
+
+
 def text_of_steps(count: float) -> str:
     """Steps as a cell of a table."""
     return f"{count:,.0f}" if math.isfinite(count) else "never"
