@@ -107,9 +107,6 @@ def report_on(folders: Sequence[str], out: str | os.PathLike[str] | None) -> Rep
     # Without them a report could claim a win over the weakest attention.
     attention = rivals(records)
     notes = [*(note for one in kept for note in one.notes), *trained_apart(records), *lost]
-    if len(speeds) > 1:
-        # Measured side by side, it is of one record.
-        notes.append(f"of {len(speeds)} records of speed the first is shown")
     if attention:
         count = counted(len(attention), "committed run")
         notes.append(f"{count} of attention beside them, trained alike")
@@ -122,9 +119,9 @@ def report_on(folders: Sequence[str], out: str | os.PathLike[str] | None) -> Rep
         merged([*records, *attention]), target, shlex.join(command), notes,
         unfinished=unfinished,
         certificates=[*values, *kept_beside(CERTIFICATES, [])],
-        speed=next(iter(speeds), None), explanations=explanations, runs=folders[0],
+        speeds=speeds, explanations=explanations, runs=folders[0],
     )  # fmt: skip
-    return Reported(target, files, len(merged(records)) + bool(speeds), unfinished, left_out)
+    return Reported(target, files, len(merged(records)) + len(speeds), unfinished, left_out)
 
 
 def unfinished_line(root: Path, kept: LoadedRecords) -> str | None:
@@ -180,7 +177,7 @@ def write_report(
     *,
     unfinished: Sequence[str] = (),
     certificates: Sequence[Mapping[str, Any]] = (),
-    speed: SpeedRecord | None = None,
+    speeds: Sequence[SpeedRecord] = (),
     explanations: Sequence[Explanation] = (),
     runs: str = "RUNS",
 ) -> list[Path]:
@@ -203,7 +200,7 @@ def write_report(
     groups = grouped(table)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
     summary += unfinished
-    if records or (speed is None and not apart):
+    if records or not (speeds or apart):
         ranking = ranked(groups)
         shown += [] if ranking is None else [main_tables.ranked(ranking)]
         summary += sentences(table, groups, ranking)
@@ -221,10 +218,7 @@ def write_report(
     if explained:
         made += explaining.charts(explained)
         shown += explaining.tables(explained)
-    if speed is not None:
-        summary += speed_report.sentences(speed) if not records else []
-        made.append(speed_report.chart(speed))
-        shown += speed_report.tables(speed)
+    shown += chain.from_iterable(map(speed_report.tables, speeds))
     made += language_charts.charts(in_words)
     shown += language.tables(in_words)
     made += compaction.charts(compacted)
