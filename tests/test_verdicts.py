@@ -39,11 +39,9 @@ def test_verdicts_agree_with_a_reader(name: str) -> None:
         of = rule(text["family"], text["option"], PLACES[text["place"]], text.get("former", ""))
         read, told = verdict(of, text["text"], text["role"]), text["verdict"]
         judged[told] += 1
+        differs = read != told
         wrong["verdict"] += differs
-        wrong["but for weakened or lost"] += read != told and not {read, told} <= {
-            "weakened",
-            "lost",
-        }
+        wrong["but for weakened or lost"] += differs and not {read, told} <= {"weakened", "lost"}
         wrong["kept or not"] += (read in KEPT) != (told in KEPT)
     assert wrong["kept or not"] <= 0.02 * len(JUDGED[name])
     # Its author calls a rule weakened wherever the option is named, as no other author does.
