@@ -66,7 +66,7 @@ FIGURES = "figures"
 _HEADING = "# Which rules survive, for how long, at what cost"
 _FILES = ("report.md", "report.html", "tables.csv", "language.csv")
 # Tables of many rows, which the Markdown leaves to the page.
-_LONG = ("readings", "writes", "runs")
+_LONG = ("writes", "runs")
 
 
 class Reported(NamedTuple):
@@ -206,7 +206,7 @@ def write_report(
         summary += sentences(table, groups, ranking)
         made += charts(groups, ranking)
         shown += main_tables.of_groups(groups)
-    certified, readings, left_out = certificate_tables(table, certificates, runs)
+    certified, left_out = certificate_tables(table, certificates, runs)
     if records:
         shown += [certified, main_tables.failures(table), main_tables.environments(table)]
     in_words, compacted = language.cells(of_words), cells(of_compaction)
@@ -224,7 +224,7 @@ def write_report(
     made += compaction.charts(compacted)
     shown += compaction.tables(compacted, of_compaction)
     if records:
-        shown += [readings, main_tables.every_run(table)]
+        shown.append(main_tables.every_run(table))
     # What is empty is left out.
     shown = [one.filled() for one in shown if one.rows]
     figures = [page.Figure(one, panels.draw(one), tables.drawn(one)) for one in made if one.panels]
