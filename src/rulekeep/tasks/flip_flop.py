@@ -26,9 +26,9 @@ from typing import ClassVar
 import numpy as np
 
 from rulekeep.tasks.base import Role
-from rulekeep.tasks.drawing import Streams, places
+from rulekeep.tasks.drawing import Streams, Text, places
 from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import MOST_RULES, Sample, within
+from rulekeep.tasks.sampled import MOST_RULES, Sample, asking, within
 
 _WRITES, _UNDOES = 0.4, 0.3
 
@@ -62,8 +62,8 @@ class FlipFlop(LabelledTask):
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, words, cue = self.options.rules, self._starts["value"], self._cues
         first = context % 2
-        tokens = words.draw(streams("ignored"), (n, context))
-        roles = np.full((n, context), Role.DECOY_RULE, dtype=np.int8)
+        text = Text.of(words.draw(streams("ignored"), (n, context)), Role.DECOY_RULE)
+        tokens, roles = text
         tokens[:, first::2], roles[:, first::2] = cue["<ignore>"], Role.PLAIN
         # Of an odd text the first token stands alone.
         tokens[:, :first], roles[:, :first] = cue["<nothing>"], Role.PLAIN
@@ -95,6 +95,7 @@ class FlipFlop(LabelledTask):
                 roles[rows[where], at[where, turn]] = Role.CUE
             tokens[rows, place] = np.where(undoing, cue["<nothing>"], stack[rows, top])
             roles[rows, place] = np.where(undoing, Role.PLAIN, Role.RULE)
-        return self._labelled(
-            tokens, roles, first + 3, at, labels, source=source, chance=1 / words.size, there=reads
-        )
+        return asking(
+            text, first + 3, at + 1, labels=labels, source=source, chance=1 / words.size,
+            there=reads,
+        )  # fmt: skip

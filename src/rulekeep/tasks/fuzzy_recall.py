@@ -32,9 +32,9 @@ from typing import ClassVar
 import numpy as np
 
 from rulekeep.tasks.base import Role
-from rulekeep.tasks.drawing import Rows, Streams, distinct
-from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask, last_equal
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, within
+from rulekeep.tasks.drawing import Rows, Streams, Text, distinct, last_equal
+from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
+from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, asking, within
 
 _LENGTHS = (1, 2, 3)
 _LONGEST = 3
@@ -104,8 +104,7 @@ class FuzzyRecall(LabelledTask):
         gaps = np.sort(streams("places").integers(0, slack[:, None] + 1, (n, k)), axis=1)
         gaps[:, -1] = slack
         at = gaps + np.cumsum(size, axis=1) - size
-        tokens = np.full((n, context), self._cues["<pad>"], dtype=np.int64)
-        roles = np.full((n, context), Role.PLAIN, dtype=np.int8)
+        text = Text.of(np.full((n, context), self._cues["<pad>"]))
         value_at = at + key_size
         for start, words, sizes, role in (
             (at, keys[row, turn], key_size, Role.ITEM),
@@ -113,8 +112,8 @@ class FuzzyRecall(LabelledTask):
         ):
             for i in range(_LONGEST):
                 rows, pair = np.nonzero(i < sizes)
-                tokens[rows, start[rows, pair] + i] = words[rows, pair, i]
-                roles[rows, start[rows, pair] + i] = role
+                place = rows, start[rows, pair] + i
+                text.tokens[place], text.roles[place] = words[rows, pair, i], role
         before = last_equal(turn)
         word = np.arange(_LONGEST)
 
@@ -125,8 +124,8 @@ class FuzzyRecall(LabelledTask):
         # Words of a value that stand before are no candidates.
         chance = 1 / np.arange(self.options.rule_words, self.options.rule_words - _LONGEST, -1)
         there = (before >= 0)[..., None] & (word < value_size[..., None])
-        return self._labelled(
-            tokens, roles, _FIRST, flat(value_at[..., None] + word - 1), flat(values[row, turn]),
+        return asking(
+            text, _FIRST, flat(value_at[..., None] + word), labels=flat(values[row, turn]),
             source=flat(np.take_along_axis(value_at, before, axis=1)[..., None] + word),
             chance=flat(chance), there=flat(there),
         )  # fmt: skip

@@ -28,7 +28,7 @@ from rulekeep.tasks.base import (
     Task,
     TokenTable,
 )
-from rulekeep.tasks.drawing import FEWEST_ITEMS, Prefix, Rows, Streams, Words, body, places
+from rulekeep.tasks.drawing import FEWEST_ITEMS, Rows, Streams, Text, Words, body, places
 
 Placement: TypeAlias = Literal["early", "marked"]
 
@@ -260,7 +260,7 @@ class SampledTask(Task, ABC):
     def _open(
         self, streams: Streams, n: int, length: int, instructions: int, *, width: int = 1,
         tail: int = 1, later: int = 0, items: Words | None = None,
-    ) -> tuple[Prefix, Rows, Rows]:  # fmt: skip
+    ) -> tuple[Text, Rows, Rows]:  # fmt: skip
         """A body without its instructions, their starts, and where later cues may stand.
 
         Early instructions stand among fillers in a head of fixed length. Marked ones stand anywhere
@@ -287,34 +287,32 @@ class SampledTask(Task, ABC):
 
 
 def asking(
-    tokens: np.ndarray, roles: np.ndarray, start: int, place: Rows, *, source: Rows,
-    chance: float | np.ndarray, there: np.ndarray | None = None,
+    text: Text, start: int, at: Rows, *, source: Rows, chance: float | np.ndarray,
+    there: np.ndarray | None = None, labels: Rows | None = None,
 ) -> Sample:  # fmt: skip
-    """A sample that asks at the places `place` of the answer alone, for a rule's first use each.
+    """A sample that asks at the places `at` of a text alone, for a rule's first use each.
 
-    `place`, `source` and `chance` are `[n, k]`. Where `there` is given, only those are asked for.
-    Steps number them in the order of the text.
+    The answer begins at `start`. All tables are `[n, k]`. Where `there` is given, only those are
+    asked for. Steps number them in the order of the text. A label of the token t is asked for at
+    t + 1; what it asks for is in `labels`.
     """
-    shape = (len(tokens), tokens.shape[1] - start)
-    row, turn = np.nonzero(np.ones(place.shape, dtype=bool) if there is None else there)
-    at = row, place[row, turn]
-    asked, chances, sources = np.zeros(shape, dtype=bool), np.ones(shape), np.full(shape, -1)
-    asked[at] = True
-    chances[at] = np.broadcast_to(chance, place.shape)[row, turn]
-    sources[at] = source[row, turn]
+    row, turn = np.nonzero(np.ones(at.shape, dtype=bool) if there is None else there)
+    asked_at, answers = (row, at[row, turn] - start), text.tokens[:, start:]
+    asked = np.zeros(answers.shape, dtype=bool)
+    chances, sources = np.ones(asked.shape), np.full(asked.shape, -1)
+    asked[asked_at] = True
+    chances[asked_at] = np.broadcast_to(chance, at.shape)[row, turn]
+    sources[asked_at] = source[row, turn]
+    if labels is not None:
+        answers = answers.copy()
+        answers[asked_at] = labels[row, turn]
+    no = np.zeros_like(asked)
     return Sample(
-        tokens=tokens,
-        answer_start=start,
-        supervised=asked,
-        rule=asked.copy(),
-        first_mention=asked.copy(),
-        item=np.zeros(shape, dtype=bool),
-        prohibition=np.zeros(shape, dtype=bool),
-        chance=chances,
-        source=sources,
-        step=np.where(asked, asked.cumsum(axis=1) - 1, -1),
-        roles=roles,
-    )
+        text.tokens, start, supervised=asked, rule=asked.copy(), first_mention=asked.copy(),
+        item=no, prohibition=no, chance=chances, source=sources,
+        step=np.where(asked, asked.cumsum(axis=1) - 1, -1), roles=text.roles,
+        labels=None if labels is None else answers,
+    )  # fmt: skip
 
 
 def within(name: str, value: float, low: float, high: float) -> None:
