@@ -24,7 +24,7 @@ import numpy as np
 
 from rulekeep.checks.certificate import MOST_EXCESS, Certificate, certify, in_one_piece
 from rulekeep.checks.rows import Row
-from rulekeep.checks.sample_form import SampleError, form_of
+from rulekeep.checks.sample_form import form_of
 from rulekeep.registry import failure_line, make
 from rulekeep.specs import UsageError
 from rulekeep.tasks import FewCombinationsWarning, Role, Sample, SampledTask, Split
@@ -73,8 +73,6 @@ def check_task(
         else:
             # Where tables do not fit, the rest would only say so in other words.
             rows.append(Row("sources, splits, chance, certificate", None, _NOT_LOOKED_AT))
-    except SampleError as error:
-        rows.append(Row("the task's own code runs", False, str(error)))
     except UsageError:
         raise
     except Exception as error:
