@@ -6,9 +6,7 @@ import pytest
 from article_runs import ATTENTION, COMPRESSED, QUICK, Quick, copied, record_path
 from tiny import rulekeep
 
-from rulekeep.commands.article import _length
 from rulekeep.records.store import read_record
-from rulekeep.specs import ArticleCell
 from rulekeep.sweeps.planning import identity
 
 
@@ -47,11 +45,6 @@ def test_finished_cells_are_taken_over_and_the_rest_is_run(quick: Quick, tmp_pat
     assert record_path(run, COMPRESSED).stat().st_mtime_ns == kept
     assert record_path(run, ATTENTION).exists()
     assert done.stdout.splitlines()[:4] == first.stdout.splitlines()[:4]
-
-
-def test_the_longest_cells_start_first() -> None:
-    cells = [ArticleCell(context=c, model="attention") for c in (64, 1028, 256)]
-    assert [cell.context for cell in sorted(cells, key=_length)] == [64, 256, 1028]
 
 
 def test_a_failed_cell_is_named_with_its_log_and_exit_1(quick: Quick, tmp_path: Path) -> None:
