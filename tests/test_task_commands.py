@@ -302,7 +302,6 @@ def test_the_committed_certificates_pass_but_for_the_article() -> None:
     assert ("recall", "zoology", 4, "early", 256) in held
 
 
-@pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
 @pytest.mark.parametrize(
     "record",
     # Longer ones take seconds and differ by nothing but their length.

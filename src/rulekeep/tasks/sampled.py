@@ -9,7 +9,6 @@ whatever was drawn before and however many are asked for at once:
 
 import math
 import operator
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
@@ -41,10 +40,6 @@ FEWEST_COMBINATIONS = 100
 FEW_COMBINATIONS = 10_000
 _BLOCK_TOKENS = 2**16
 _BLOCK_ROWS = 256
-
-
-class FewCombinationsWarning(UserWarning):
-    """There are so few combinations of rules and item that a model may memorise them."""
 
 
 class TaskOptions(Spec):
@@ -250,8 +245,8 @@ class SampledTask(Task, ABC):
         if combinations < FEWEST_COMBINATIONS:
             raise UsageError(f"{said}: must be {FEWEST_COMBINATIONS} or more")
         if combinations < FEW_COMBINATIONS:
+            # So few that a model may memorise them.
             self.notes = (*self.notes, f"{said}: fewer than {FEW_COMBINATIONS:,}")
-            warnings.warn(self.notes[-1], FewCombinationsWarning, stacklevel=3)
 
     def _shortest(self, instructions: int, width: int, tail: int, more: int = 0) -> int:
         room = instructions * (width + 1) + more
