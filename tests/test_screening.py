@@ -32,9 +32,9 @@ NOT_LOOKED_AT = {
     "CutsAComplexState", "CutsTheFirstToken", "CutsTheFirstTokenAndExcusesItself", "SeesOnlyItself",
     "WithALoop", "WithATail", "TakesNoState",
     # float64, another device, long texts.
-    "SaysInFloat32", "KeepsAStateInFloat32", "KeepsHalfAComplexState", "RoundsInFloat32", "TakesTheDefaultDevice", "Overflows", "PeeksFar", "PeeksFurther",
-    "PeeksInLongChunks", "PeeksBetweenTheUsualLengths", "SeesFromTheFifthOfNine", "ForgetsFar",
-    "ForgetsInChunks",
+    "SaysInFloat32", "KeepsAStateInFloat32", "KeepsHalfAComplexState", "RoundsInFloat32",
+    "TakesTheDefaultDevice", "Overflows", "PeeksFar", "PeeksFurther", "PeeksInLongChunks",
+    "PeeksBetweenTheUsualLengths", "SeesFromTheFifthOfNine", "ForgetsFar", "ForgetsInChunks",
 }  # fmt: skip
 
 

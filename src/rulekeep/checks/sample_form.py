@@ -40,12 +40,14 @@ def form_of(sample: Sample, words: int, n: int, context: int) -> Iterator[tuple[
             ("first uses are uses of rules", first & ~sample.rule, sample.rule),
             ("chance is above 0 and at most 1", sample.supervised & ~chance, sample.chance),
             ("first uses have a source before them", first & ~known, sample.source),
+            ("no answer is a rule's and an item at once", sample.rule & sample.item, sample.rule),
         ):
             said = None
             if count := np.count_nonzero(odd):
                 said = f"{count:,} of {odd.size:,} are {table[odd][0]} or the like"
             yield what, said
         yield "rules and their decoys are of rule_words", _odd_rule_words(sample, first & known)
+        yield "there are first uses", None if first.any() else "there are none"
 
 
 def _misfits(sample: Sample, n: int, context: int) -> list[str]:
@@ -83,6 +85,9 @@ def _odd_roles(sample: Sample) -> str | None:
         return f"roles: {unknown[0]} is none, they are 0 to {max(Role)}"
     if (sample.roles[:, : sample.answer_start] == Role.ANSWER).any():
         return "roles: some before answer_start are an answer's; give them Role.PLAIN"
+    of_answer = sample.roles[:, sample.answer_start :]
+    if sample.labels is None and (sample.supervised & (of_answer != Role.ANSWER)).any():
+        return "roles: some that are supervised are no answer's; give them Role.ANSWER"
     return None
 
 

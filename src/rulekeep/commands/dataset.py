@@ -10,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from jinja2 import Template
+
 from rulekeep.checks.certificate import certify
 from rulekeep.commands import certificates
 from rulekeep.compaction.history import made
@@ -120,17 +122,12 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
 
 
 def _card(parts: list[_Part], passing: Mapping[str, bool], context: int, seed: int) -> str:
-    configs = dict.fromkeys(part.config for part in parts)
-    head = ["license: mit", "language: en", "pretty_name: rulekeep", "configs:"]
-    for config in configs:
-        head += [f"- config_name: {config}", "  data_files:"]
-        for one in parts:
-            if one.config == config:
-                head += [f"  - split: {one.split}", f"    path: {config}/{one.split}.parquet"]
-    lines = [f"| {p.config} | {p.split} | {p.rows:,} | {p.version} | {p.licence} | `{p.digest}` |"
-             for p in parts]  # fmt: skip
-    return files("rulekeep.commands").joinpath("dataset.md").read_text("utf-8").format(
-        head="\n".join(head), table="\n".join(lines), context=f"{context:,}", seed=seed,
-        version=version("rulekeep"), passing=", ".join(name for name in passing if passing[name]),
-        failing=", ".join(name for name in passing if not passing[name]),
+    configs: dict[str, list[_Part]] = {}
+    for part in parts:
+        configs.setdefault(part.config, []).append(part)
+    text = files("rulekeep.commands").joinpath("dataset.md").read_text("utf-8")
+    return Template(text).render(
+        configs=configs, context=f"{context:,}", seed=seed, version=version("rulekeep"),
+        passing=[name for name, passed in passing.items() if passed],
+        failing=[name for name, passed in passing.items() if not passed],
     )  # fmt: skip
