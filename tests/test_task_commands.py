@@ -199,7 +199,7 @@ def test_a_broken_disk_leaves_nothing_behind(run, tmp_path: Path, monkeypatch) -
     monkeypatch.setattr("rulekeep.tasks.export.export", full)
     code, _, errors = run(*DATA, "--out", "x.jsonl")
     assert code == 2
-    assert errors.endswith("x.jsonl: No space left on device; make room, or name another place\n")
+    assert errors.endswith("x.jsonl: No space left on device; mend it, or name another place\n")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.jsonl": "kept"}
 
 

@@ -17,7 +17,7 @@ BAD = [
     (Recite, {"rules": 65, "rule_words": 100}, "rules 65: must be from 1 to 64"),
     (Recall, {"rules": 10, "items": 9}, "items 9: must be from 10 to 4096"),
     (Recall, {"layout": "zoology", "placement": "marked"}, "placement 'marked'"),
-    (Recite, {"decoy_rate": 1.5}, "decoy_rate 1.5: must be from 0 to 1"),
+    (Recite, {"decoy_rate": 1.5}, "decoy_rate 1.5: input should be less than or equal to 1"),
     (Recite, {"decoy_rate": float("nan")}, "decoy_rate nan: input should be a finite number"),
     (Recite, {"placement": "late"}, "placement 'late': input should be 'early' or 'marked'"),
     (Recite, {"colour": 1}, "'colour': there is no such option; choose from rules"),

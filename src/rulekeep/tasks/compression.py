@@ -31,14 +31,14 @@ import numpy as np
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, Text, distinct
 from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import CLEAR_TOKENS, RuleWords, Sample, asking
+from rulekeep.tasks.sampled import CLEAR_TOKENS, RuleWords, Sample, Size, asking
 
 
 class CompressionOptions(LabelledOptions):
     """`rules` tokens to keep, each one of `rule_words`."""
 
     rules: int = 12
-    rule_words: int = 15
+    rule_words: Size = 15
 
 
 class Compression(LabelledTask):

@@ -21,14 +21,15 @@ language, whose long texts hold few writes and reads too.
 other tasks. Splits differ by their random streams.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, Text, places
 from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import MOST_RULES, Sample, asking, within
+from rulekeep.tasks.sampled import Sample, asking
 
 _WRITES, _UNDOES = 0.4, 0.3
 
@@ -36,14 +37,9 @@ _WRITES, _UNDOES = 0.4, 0.3
 class FlipFlopOptions(LabelledOptions):
     """`rules` instructions that count, about `rule_words` values."""
 
-    rules: int = 16
-    rule_words: int = 2
-
-    def check(self) -> None:
-        """Check that something is written and read."""
-        super().check()
-        within("rules", self.rules, 2, MOST_RULES)
-        within("rule_words", self.rule_words, 2, 64)
+    # Something is written and read.
+    rules: Annotated[int, Field(ge=2)] = 16
+    rule_words: Annotated[int, Field(ge=2, le=64)] = 2
 
 
 class FlipFlop(LabelledTask):

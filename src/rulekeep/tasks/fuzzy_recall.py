@@ -27,14 +27,15 @@ concerns other tasks. Splits differ by their random streams.
 """
 
 from itertools import permutations
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Rows, Streams, Text, distinct, last_equal
 from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, asking, within
+from rulekeep.tasks.sampled import RuleWords, Sample, asking, within
 
 _LENGTHS = (1, 2, 3)
 _LONGEST = 3
@@ -45,22 +46,18 @@ _FIRST = 3
 class FuzzyRecallOptions(LabelledOptions):
     """`rules` pairs in a text, of `items` keys; words of keys and values."""
 
-    rules: int = 10
-    rule_words: int = 7
+    # A key can come back, and there are words for keys and values.
+    rules: Annotated[int, Field(ge=2)] = 10
+    rule_words: Annotated[int, Field(ge=_LONGEST, le=20)] = 7
     items: int = 4
-    fillers: int = 7
+    fillers: Annotated[int, Field(ge=_LONGEST, le=20)] = 7
 
     def fewest_items(self) -> int:
         """One key, which comes back."""
         return 1
 
     def check(self) -> None:
-        """Check that a key can come back, and that there are words for keys and values."""
-        super().check()
-        within("rules", self.rules, 2, MOST_RULES)
-        within("fillers", self.fillers, _LONGEST, 20)
-        within("rule_words", self.rule_words, _LONGEST, 20)
-        # Keys of one word are the fewest, and a third of all.
+        """Check that there are as many keys: those of one word are the fewest, a third of all."""
         within("items", self.items, 1, _LONGEST * self.fillers)
 
 

@@ -6,7 +6,7 @@ texts with no wrong one, and generated answers are the teacher-forced ones.
 """
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rulekeep.tasks.base import Split
 from rulekeep.tasks.drawing import Streams
@@ -19,14 +19,11 @@ SHORTEST = 64
 class LabelledOptions(TaskOptions):
     """Of a task whose texts have no decoys at a rate, and no placement to choose."""
 
+    placement: Literal["early"] = "early"
+
     def most_rules(self) -> int:
         """What is asked for may come back in a text."""
         return MOST_RULES
-
-    def check(self) -> None:
-        """Check that no option is given that says nothing here."""
-        if self.placement != "early":
-            raise ValueError(f"placement {self.placement!r}: must be 'early' for this task")
 
 
 class LabelledTask(SampledTask):

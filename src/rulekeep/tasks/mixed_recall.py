@@ -28,7 +28,7 @@ import numpy as np
 from rulekeep.tasks.base import Split
 from rulekeep.tasks.drawing import Streams
 from rulekeep.tasks.recall import Recall, RecallOptions
-from rulekeep.tasks.sampled import Sample, TaskOptions
+from rulekeep.tasks.sampled import Sample, Size, TaskOptions
 
 FEWEST = 4
 PAIRS = (4, 8, 16, 32, 64)
@@ -41,7 +41,7 @@ class MixedRecallOptions(RecallOptions):
     """`rules` is the largest number of pairs in an example: 4, 8, 16, 32 or 64."""
 
     rules: int = 64
-    rule_words: int = 128
+    rule_words: Size = 128
     items: int = 128
     layout: Literal["exam", "zoology"] = "zoology"
 

@@ -37,14 +37,14 @@ import numpy as np
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, Text, distinct, power_law_gaps, random_words
 from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, asking, within
+from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, Size, asking, within
 
 
 class MqarOptions(LabelledOptions):
     """`rules` pairs out of `items` keys and `rule_words` values, `updates` of them bound anew."""
 
     rules: int = 16
-    rule_words: int = 128
+    rule_words: Size = 128
     items: int = 128
     updates: int = 0
     key_fillers: bool = False
@@ -60,7 +60,6 @@ class MqarOptions(LabelledOptions):
 
     def check(self) -> None:
         """Check that new values are left for the updates."""
-        super().check()
         within("updates", self.updates, 0, min(self.rules, self.rule_words - self.rules))
 
 

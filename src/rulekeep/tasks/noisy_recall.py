@@ -25,32 +25,29 @@ What differs from the published code (athms/mad-lab, `noisy-in-context-recall`):
 published. `decoy_rate` concerns other tasks. Splits differ by their random streams.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, Text, last_equal, places
 from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, asking, within
+from rulekeep.tasks.sampled import RuleWords, Sample, Size, asking
 
 
 class NoisyRecallOptions(LabelledOptions):
     """`rules` pairs of key and value in a text, out of `items` keys and `rule_words` values."""
 
-    rules: int = 25
-    rule_words: int = 8
+    # A key can come back.
+    rules: Annotated[int, Field(ge=2)] = 25
+    rule_words: Size = 8
     items: int = 8
-    fillers: int = 16
+    fillers: Size = 16
 
     def fewest_items(self) -> int:
         """One key, which comes back."""
         return 1
-
-    def check(self) -> None:
-        """Check that a key can come back."""
-        super().check()
-        within("rules", self.rules, 2, MOST_RULES)
 
 
 class NoisyRecall(LabelledTask):

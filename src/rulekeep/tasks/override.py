@@ -15,20 +15,21 @@ without memory scores at most one half.
 """
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from rulekeep.tasks.base import Role, Split
 from rulekeep.tasks.drawing import Rows, Streams, Text, distinct
 from rulekeep.tasks.requests import RequestOptions, RequestTask, Shown
-from rulekeep.tasks.sampled import MOST_RULES, Sample, within
+from rulekeep.tasks.sampled import MOST_RULES, Sample
 
 
 class OverrideOptions(RequestOptions):
     """As for `apply`; an example has 0 to `revisions` revisions, each number equally likely."""
 
-    revisions: int = 2
+    revisions: Annotated[int, Field(ge=0, le=64)] = 2
 
     @property
     def attributes(self) -> int:
@@ -38,11 +39,6 @@ class OverrideOptions(RequestOptions):
     def most_rules(self) -> int:
         """Every attribute needs a prohibition and a requirement."""
         return min(MOST_RULES, self.rule_words // 2 * 2 // 3)
-
-    def check(self) -> None:
-        """Check outputs, kinds and revisions."""
-        super().check()
-        within("revisions", self.revisions, 0, 64)
 
 
 class Override(RequestTask):

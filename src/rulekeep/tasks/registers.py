@@ -23,14 +23,14 @@ import numpy as np
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, body, places
 from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, asking, within
+from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, Size, asking, within
 
 
 class RegistersOptions(LabelledOptions):
     """`rules` instructions about `items` registers and `rule_words` values."""
 
     rules: int = 12
-    rule_words: int = 16
+    rule_words: Size = 16
     items: int = 4
 
     def fewest_items(self) -> int:
@@ -39,7 +39,6 @@ class RegistersOptions(LabelledOptions):
 
     def check(self) -> None:
         """Check that every register is set."""
-        super().check()
         within("rules", self.rules, self.items, MOST_RULES)
 
 

@@ -9,20 +9,21 @@ attributes. Only the first token that an attribute shows cannot be copied from t
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from rulekeep.tasks.base import Role, Split
 from rulekeep.tasks.drawing import FEWEST_ITEMS, Rows, Streams, Text, draw_ranks, last_equal
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, SampledTask, TaskOptions, within
+from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, SampledTask, TaskOptions
 
 
 class RequestOptions(TaskOptions):
     """`outputs` is N, the number of requested items; each of the `kinds` has its own attributes."""
 
-    outputs: int = 4
-    kinds: int = 2
+    outputs: Annotated[int, Field(ge=1, le=64)] = 4
+    kinds: Annotated[int, Field(ge=1, le=64)] = 2
 
     @property
     def attributes(self) -> int:
@@ -35,12 +36,7 @@ class RequestOptions(TaskOptions):
 
     def fewest_items(self) -> int:
         """Four of each kind."""
-        return FEWEST_ITEMS * max(1, self.kinds)
-
-    def check(self) -> None:
-        """Check outputs and kinds."""
-        within("outputs", self.outputs, 1, 64)
-        within("kinds", self.kinds, 1, 64)
+        return FEWEST_ITEMS * self.kinds
 
 
 class Shown(NamedTuple):

@@ -11,10 +11,10 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from rulekeep.seeds import split_name
 from rulekeep.specs import Spec, UsageError
@@ -36,6 +36,8 @@ CLEAR_TOKENS = 33
 LONGEST_CONTEXT = 2**24
 MOST_RULES = 64
 MOST_WORDS = 4096
+# Of a vocabulary.
+Size: TypeAlias = Annotated[int, Field(ge=1, le=MOST_WORDS)]
 FEWEST_COMBINATIONS = 100
 FEW_COMBINATIONS = 10_000
 _BLOCK_TOKENS = 2**16
@@ -51,17 +53,16 @@ class TaskOptions(Spec):
     """
 
     rules: int = 4
-    rule_words: int = 32
+    rule_words: Size = 32
     items: int = 16
-    fillers: int = 32
-    decoy_rate: float = 0.3
+    fillers: Size = 32
+    decoy_rate: Annotated[float, Field(ge=0, le=1)] = 0.3
     placement: Placement = "early"
     # Options that came after examples had been published: at their defaults nothing is drawn anew.
     later: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
-        within("rule_words", self.rule_words, 1, MOST_WORDS)
         most = self.most_rules()
         if not 1 <= self.rules <= most:
             raise ValueError(
@@ -69,8 +70,6 @@ class TaskOptions(Spec):
                 f"(with rule_words {self.rule_words}, and never more than {MOST_RULES})"
             )
         within("items", self.items, self.fewest_items(), MOST_WORDS)
-        within("fillers", self.fillers, 1, MOST_WORDS)
-        within("decoy_rate", self.decoy_rate, 0, 1)
         self.check()
         return self
 

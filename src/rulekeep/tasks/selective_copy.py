@@ -30,14 +30,14 @@ import numpy as np
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, Text, places
 from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import CLEAR_TOKENS, RuleWords, Sample, asking
+from rulekeep.tasks.sampled import CLEAR_TOKENS, RuleWords, Sample, Size, asking
 
 
 class SelectiveCopyOptions(LabelledOptions):
     """`rules` tokens to copy, each one of `rule_words`."""
 
     rules: int = 8
-    rule_words: int = 14
+    rule_words: Size = 14
 
 
 class SelectiveCopy(LabelledTask):
