@@ -33,9 +33,8 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 import numpy as np
 
 from rulekeep.specs import UsageError
-from rulekeep.tasks.article import Article
 from rulekeep.tasks.base import Split
-from rulekeep.tasks.sampled import Sample, SampledTask
+from rulekeep.tasks.sampled import Sample
 
 Format: TypeAlias = Literal["jsonl", "parquet", "npz"]
 # A value for each example: an array, or arrays of different lengths.
@@ -53,16 +52,14 @@ def require(format: Format) -> None:  # noqa: A002 - the option's own name
         raise UsageError("--format parquet: needs pyarrow; pip install 'rulekeep[parquet]'")
 
 
-def pieces(
-    task: SampledTask | Article, split: Split, context: int, n: int, seed: int
-) -> Iterator[Sample]:
-    """Examples 0 to n - 1 of a task, in pieces that fit in memory."""
+def pieces(task: Any, split: Split, context: int, n: int, seed: int) -> Iterator[Sample]:
+    """Examples 0 to n - 1 of a sampled task or the article, in pieces that fit in memory."""
     step = max(1, PIECE_TOKENS // context)
     for start in range(0, n, step):
         yield task.sample(split, context, min(step, n - start), seed=seed, start=start)
 
 
-def about(task: SampledTask | Article, split: Split, context: int, seed: int) -> dict[str, str]:
+def about(task: Any, split: Split, context: int, seed: int) -> dict[str, str]:
     """What a file says of its examples."""
     return {
         "split": split, "context": str(context), "seed": str(seed),
