@@ -279,13 +279,6 @@ def test_bytes_are_as_far_apart_as_the_numbers_that_they_hold() -> None:
         assert f"differs by {most - least:.1e}" in differences.verdict[1]
 
 
-def test_an_output_that_differs_is_said_before_its_gradient() -> None:
-    differences, one = Differences(0.1), torch.ones(1, 1, 1)
-    expected = {"output": one / 2, "gradient of x": 0 * one}
-    differences.add({"output": one, "gradient of x": one}, expected, "")
-    assert differences.verdict[1].startswith("output at token 0 differs by 5.0e-01")
-
-
 def test_no_number_equals_nothing() -> None:
     differences, nothing = Differences(1.0), torch.full((1, 1, 1), torch.nan)
     differences.add({"output": nothing}, {"output": nothing}, "")

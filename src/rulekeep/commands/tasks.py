@@ -75,10 +75,10 @@ def certify(
     # Before hours of drawing.
     record, rows = certificates.begun(task, made, seed), list[dict[str, Any]]()
     try:
-        if isinstance(made, Article):
-            rows = [certificates.article_at_context(length) for length in contexts]
-            _tell_leak(rows)
-        for length in () if isinstance(made, Article) else contexts:
+        for length in contexts:
+            if isinstance(made, Article):
+                rows.append(certificates.article_at_context(length))
+                continue
             one = certificate_of(made, length, examples=examples, seed=seed)
             rows.append(certificates.at_context(length, one))
             tell(
@@ -87,6 +87,8 @@ def certify(
                 f"{certificates.verdict(one)}\n",
                 flush=True,
             )
+        if isinstance(made, Article):
+            _tell_leak(rows)
     finally:
         # Minutes a length: those that are done are kept, whatever ends it.
         if rows:
