@@ -67,27 +67,6 @@ def linear_chunks(
     return Read(_to_tokens(outputs, queries.shape[1]), states[-1].clone())
 
 
-def linear_loop(
-    queries: Tokens,
-    keys: Tokens,
-    values: Tokens,
-    memory: Memory,
-    *,
-    log_decay: Tokens | None = None,
-) -> Read:
-    """The formula, a token at a time: the reference of `linear_chunks`."""
-    time, heads = values.shape[1:3]
-    queries, keys = (x.expand(-1, -1, heads, -1) for x in (queries, keys))
-    decay = None if log_decay is None else log_decay.exp().expand(-1, time, -1, -1)
-    outputs = []
-    for t in range(time):
-        if decay is not None:
-            memory = decay[:, t, :, :, None] * memory
-        memory = torch.addcmul(memory, keys[:, t, :, :, None], values[:, t].unsqueeze(-2))
-        outputs.append(_read(memory, queries[:, t]))
-    return Read(torch.stack(outputs, dim=1), memory)
-
-
 def delta_unit(
     queries_keys: Tokens,
     values: Tokens,
@@ -151,28 +130,31 @@ def delta_chunks(
     return Read(_to_tokens(outputs, queries.shape[1]), states[-1].clone())
 
 
-def delta_loop(
-    readers: Tokens,
+def token_loop(
+    queries: Tokens,
+    keys: Tokens,
     values: Tokens,
-    write: Tokens,
     memory: Memory,
     *,
     log_decay: Tokens | None = None,
-    read_first: bool = False,
+    write: Tokens | None = None,
     erasers: Tokens | None = None,
+    read_first: bool = False,
 ) -> Read:
-    """The formula, a token at a time: the reference of `delta_unit` and `delta_chunks`.
-
-    `readers` are queries and keys of length 1.
-    """
-    (queries, keys), outputs = readers.chunk(2, dim=2), []
+    """The formula, a token at a time: the reference of all chunks. Without `write` u_t is v_t."""
+    time, heads = values.shape[1:3]
+    queries, keys = (x.expand(-1, -1, heads, -1) for x in (queries, keys))
     erasers = keys if erasers is None else erasers
-    for t in range(queries.shape[1]):
-        if log_decay is not None:
-            memory = log_decay[:, t, :, :, None].exp() * memory
+    decay = None if log_decay is None else log_decay.exp().expand(-1, time, -1, -1)
+    outputs = []
+    for t in range(time):
+        if decay is not None:
+            memory = decay[:, t, :, :, None] * memory
         if read_first:
             outputs.append(_read(memory, queries[:, t]))
-        change = write[:, t] * (values[:, t] - _read(memory, erasers[:, t]))
+        change = values[:, t]
+        if write is not None:
+            change = write[:, t] * (change - _read(memory, erasers[:, t]))
         memory = torch.addcmul(memory, keys[:, t, :, :, None], change.unsqueeze(-2))
         if not read_first:
             outputs.append(_read(memory, queries[:, t]))

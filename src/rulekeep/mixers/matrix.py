@@ -18,19 +18,28 @@ A mixer with a gate takes `gate_penalty`, a loss term that training adds (`Gated
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rulekeep.kernels.autocast import uncast
-from rulekeep.kernels.chunks import Read, delta_loop, delta_unit, linear_chunks, linear_loop, unit
+from rulekeep.kernels.chunks import Read, linear_chunks, token_loop, unit
 from rulekeep.kernels.convolution import convolve, convolve_token
 from rulekeep.kernels.pieces import Again, in_pieces
-from rulekeep.mixers.base import Mixer, check_batch
-from rulekeep.mixers.published import OURS, Parts, low_rank_gate, start_decays
+from rulekeep.mixers.base import Count, Mixer, check_batch, extended, head_width
+from rulekeep.mixers.published import (
+    OURS,
+    DecayStart,
+    HalfLife,
+    Parts,
+    low_rank_gate,
+    rate_of_half_life,
+    start_decays,
+)
 
 
 class MatrixState(NamedTuple):
@@ -39,28 +48,8 @@ class MatrixState(NamedTuple):
     memory: Float[Tensor, "batch heads key_width value_width"]
 
 
-class ConvolvedMatrixState(NamedTuple):
-    """The same matrices, and the last inputs of the short convolution."""
-
-    memory: Float[Tensor, "batch heads key_width value_width"]
-    recent: Float[Tensor, "batch 3 channels"]
-
-
-class PendingMatrixState(NamedTuple):
-    """The same matrices, and what the last tokens add to the next sums of a write gate."""
-
-    memory: Float[Tensor, "batch heads key_width value_width"]
-    pending: Float[Tensor, "batch kernel-1 heads"]
-
-
-class ConvolvedPendingMatrixState(NamedTuple):
-    """The same, and the last inputs of the short convolution."""
-
-    memory: Float[Tensor, "batch heads key_width value_width"]
-    pending: Float[Tensor, "batch kernel-1 heads"]
-    recent: Float[Tensor, "batch 3 channels"]
-
-
+# What an open gate may cost.
+Penalty: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 _KERNEL = 4
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -78,8 +67,6 @@ class MatrixMixer(Mixer):
     normalised = True
     # Whether `_read` applies silu to queries and keys; else the short convolution does.
     activates = False
-    # The fields of `_empty`, and `recent`.
-    convolved_state: type[Any] = ConvolvedMatrixState
 
     def __init__(
         self,
@@ -87,25 +74,20 @@ class MatrixMixer(Mixer):
         parts: Parts = OURS,
         /,
         *,
-        heads: int = 4,
-        key_width: int | None = None,
+        heads: Count = 4,
+        key_width: Count | None = None,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
-            raise ValueError(f"heads {heads}: must divide the width {width}")
-        if key_width is not None and key_width < 1:
-            raise ValueError(f"key_width {key_width}: must be at least 1")
+        own_width = head_width(width, heads)
         self.heads, self.serial = heads, serial
         # Whether the tokens of this call go through the loop; another thread may change it.
         self.in_turn = serial
         self.parts = parts
-        self.value_width = max(1, round(parts.values * width / heads))
-        if key_width is None:
-            key_width = max(1, round(parts.keys * width / heads))
-        self.key_width = key_width
+        self.value_width = max(1, round(parts.values * own_width))
+        self.key_width = key_width or max(1, round(parts.keys * own_width))
         self.key_heads = 1 if parts.shared_keys else heads
         keys, values = self.key_heads * self.key_width, heads * self.value_width
         gated = (output_gate or parts.output_gate) and not parts.low_rank_gate
@@ -170,7 +152,7 @@ class MatrixMixer(Mixer):
         if self.convolution is None:
             return empty
         recent = self._zeros(batch_size, _KERNEL - 1, self.convolution.shape[1])
-        return self.convolved_state(*empty, recent)
+        return extended(empty, recent=recent)
 
     def _empty(self, batch_size: int) -> Any:
         shape = batch_size, self.heads, self.key_width, self.value_width
@@ -263,7 +245,7 @@ class MatrixMixer(Mixer):
     ) -> Read:
         """Sums of keys times values, read: a token at a time or in chunks."""
         if self.in_turn:
-            return linear_loop(queries, keys, values, memory, log_decay=log_decay)
+            return token_loop(queries, keys, values, memory, log_decay=log_decay)
         return linear_chunks(queries, keys, values, memory, log_decay=log_decay, chunk=self.chunk)
 
     def _projected(self, read: Tensor, gate: Tensor | None) -> Tensor:
@@ -286,10 +268,40 @@ class MatrixMixer(Mixer):
         return functional.linear(read, weight, self.out_projection.bias)
 
 
-class ChannelDecay(MatrixMixer):
+class Fading(MatrixMixer):
+    """A memory that fades, whose half-life at the start can be chosen.
+
+    `published=True` takes the parts and the start of the layer as published; `decay_start` says
+    which start by itself.
+    """
+
+    # What surrounds the memory: ours, and as published.
+    forms: ClassVar[tuple[Parts, Parts]]
+
+    def __init__(
+        self,
+        width: int,
+        /,
+        *,
+        half_life_tokens: HalfLife | None = 1024.0,
+        published: bool = False,
+        decay_start: DecayStart = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(width, self.forms[published], **options)
+        self.published = published
+        as_published = published if decay_start is None else decay_start == "published"
+        self._start(width, half_life_tokens, as_published)
+
+    @abstractmethod
+    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
+        """Makes what decays are made of: with this half-life, or as published."""
+
+
+class ChannelDecay(Fading):
     """A memory whose key channels each have a decay that depends on the token."""
 
-    def _make_decay(self, width: int, half_life_tokens: float, as_published: bool) -> None:
+    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
         up = nn.Linear(self.value_width, self.heads * self.key_width)
         nn.init.zeros_(up.bias)
         self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)
@@ -318,14 +330,10 @@ class GatedMixer(MatrixMixer):
         parts: Parts = OURS,
         /,
         *,
-        gate_penalty: float = 0.0,
-        penalty_start: int = 500,
+        gate_penalty: Penalty = 0.0,
+        penalty_start: Annotated[int, Field(ge=0)] = 500,
         **options: Any,
     ) -> None:
-        if not 0 <= gate_penalty <= 1:
-            raise ValueError(f"gate_penalty {gate_penalty}: must be from 0 (none) to 1")
-        if penalty_start < 0:
-            raise ValueError(f"penalty_start {penalty_start}: must be at least 0")
         super().__init__(width, parts, **options)
         self.gate_penalty, self.penalty_start = gate_penalty, penalty_start
         self._penalty: _Penalty | None = None
@@ -374,128 +382,3 @@ class _Penalty(NamedTuple):
 
     memory: Tensor
     total: Float[Tensor, ""]
-
-
-class DeltaMixer(GatedMixer):
-    """A memory written by the delta rule, after `_log_decay` if there is one.
-
-    The write gate of a token is made of a sum over the last `gate_kernel` tokens, its own included:
-
-        z = b + sum_{j < gate_kernel} w_j · x_{t−j},   β = sigmoid(z)      per head
-
-    w_j of the earlier tokens start at zero, unless `zero_init_kernel` is false.
-    """
-
-    chunk = 16
-    activates = True
-    # A token reads the memory before it writes.
-    read_first = False
-    # Whether the state has `pending` though the gate sees its own token alone.
-    always_pending = False
-
-    def __init__(
-        self,
-        width: int,
-        parts: Parts = OURS,
-        zero_init_kernel: bool = True,
-        /,
-        *,
-        gate_kernel: int = 1,
-        **options: Any,
-    ) -> None:
-        super().__init__(width, parts, **options)
-        if not 1 <= gate_kernel <= 64:
-            raise ValueError(f"gate_kernel {gate_kernel}: must be from 1 (its own token) to 64")
-        self.write = nn.Linear(width, self.heads, bias=self.parts.biases)
-        self.gate_kernel = gate_kernel
-        self.has_pending = gate_kernel > 1 or self.always_pending
-        if self.has_pending:
-            self.convolved_state = ConvolvedPendingMatrixState
-        if gate_kernel > 1:
-            self.write_before = nn.Linear(width, (gate_kernel - 1) * self.heads, bias=False)
-            if zero_init_kernel:
-                nn.init.zeros_(self.write_before.weight)
-
-    def write_strength(
-        self, x: Float[Tensor, "batch time width"], state: Any | None = None
-    ) -> Float[Tensor, "batch time heads"]:
-        """β of each head, from 0 to 1: what `rulekeep explain` traces."""
-        pending = state.pending if state is not None and self.has_pending else None
-        return self._gate(self._gate_sums(x, pending)[0])
-
-    def _gate(self, z: Float[Tensor, "batch time heads"]) -> Float[Tensor, "batch time heads"]:
-        return z.sigmoid()
-
-    def _gate_sums(
-        self, x: Float[Tensor, "batch time width"], pending: Tensor | None
-    ) -> tuple[Float[Tensor, "batch time heads"], Float[Tensor, "batch kernel-1 heads"]]:
-        """Every z, and what these tokens add to the z of later tokens."""
-        after, time = self.gate_kernel - 1, x.shape[1]
-        if not after:
-            z = self.write(x)
-            return z, z[:, :0].clone()
-        weight = torch.cat([self.write.weight, self.write_before.weight])
-        parts = functional.linear(x, weight).unflatten(-1, (self.gate_kernel, self.heads))
-        if time == 1 and pending is not None:
-            # Part j of a token alone counts j places later.
-            sums = torch.cat([parts[:, 0, :after] + pending, parts[:, 0, after:]], dim=1)
-        else:
-            sums = _later(parts)
-            if pending is not None:
-                sums = sums + functional.pad(pending, (0, 0, 0, time))
-        z, later = sums.split([time, after], dim=1)
-        if self.write.bias is not None:
-            z = z + self.write.bias
-        # Else the state would hold every z.
-        return z, later.clone()
-
-    def _empty(self, batch_size: int) -> Any:
-        empty = super()._empty(batch_size)
-        if not self.has_pending:
-            return empty
-        pending = empty.memory.new_zeros(batch_size, self.gate_kernel - 1, self.heads)
-        return PendingMatrixState(empty.memory, pending)
-
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        memory, *due = state
-        z, pending = self._gate_sums(x, due.pop(0) if self.has_pending else None)
-        strength, due = self._opened(z, due)
-        write, decay = strength.unsqueeze(-1), self._log_decay(x)
-        if self.in_turn:
-            readers = unit(functional.silu(queries_keys))
-            read, memory = delta_loop(
-                readers, values, write, memory, log_decay=decay, read_first=self.read_first
-            )
-        else:
-            read, memory = delta_unit(
-                queries_keys, values, write, memory,
-                log_decay=decay, chunk=self.chunk, read_first=self.read_first,
-            )  # fmt: skip
-        return read, *(memory, *([pending] if self.has_pending else []), *due)
-
-    def _opened(
-        self, z: Float[Tensor, "batch time heads"], due: list[Tensor]
-    ) -> tuple[Float[Tensor, "batch time heads"], list[Tensor]]:
-        """The gate of every z, and the penalty that is due after them."""
-        strength = self._gate(z)
-        return strength, self._penalised(due, strength)
-
-
-def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
-    """Sums of parts, where part j of a token counts j places later: [batch, time + parts − 1,
-    heads].
-    """
-    # One row a part, each longer by a place than what is kept of it: the next one starts later.
-    count = parts.shape[2]
-    rows = functional.pad(parts.transpose(1, 2), (0, 0, 0, count)).flatten(1, 2)
-    sums: Tensor = rows[:, :-count].unflatten(1, (count, -1)).sum(1)
-    return sums
-
-
-def rate_of_half_life(half_life_tokens: float) -> float:
-    """The decay rate, −ln of the decay per token, that leaves half after this many tokens."""
-    if not half_life_tokens > 0:
-        raise ValueError(f"half_life_tokens {half_life_tokens}: must be above 0")
-    return math.log(2) / half_life_tokens
