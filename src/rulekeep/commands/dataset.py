@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, TypeAlias, get_args
 
 from rulekeep.checks.certificate import certify
 from rulekeep.checks.sample_form import AnyTask, whole_samples
@@ -27,18 +28,9 @@ from rulekeep.tasks import TASKS, Article, Split, export
 # The published sequences are those of github.com/koo1140/attention-experiment.
 _OURS, _ARTICLE = "MIT (rulekeep)", "MIT (rulekeep; sequences: Mmm, attention-experiment)"
 _HISTORIES = 20
+# A file: config, split, rows, version, licence and digest, as the card says them.
+_Part: TypeAlias = tuple[str, ...]
 _FAMILIES = {"rules": "", "agent_rules": "agents"}
-
-
-class _Part(NamedTuple):
-    """A file: one split of a config, with what the card says of it."""
-
-    config: str
-    split: str
-    rows: int
-    version: object
-    licence: str
-    digest: str
 
 
 def write_all(folder: Path, context: int, n: int, seed: int) -> None:
@@ -52,7 +44,7 @@ def write_all(folder: Path, context: int, n: int, seed: int) -> None:
         write_bytes(path, content)
         licence = _ARTICLE if config == Article.name else _OURS
         digest = hashlib.sha256(content).hexdigest()
-        parts.append(_Part(config, split, rows, of, licence, digest))
+        parts.append((config, split, f"{rows:,}", str(of), licence, digest))
 
     for name, cls in TASKS.items():
         task: Any = make(name, cls)
@@ -83,7 +75,7 @@ def write_all(folder: Path, context: int, n: int, seed: int) -> None:
             for key, one in families.items()
         ]
         keep(config, "test", len(rows), digest_of(families), _parquet(rows))
-    sums = [f"{one.digest}  {one.config}/{one.split}.parquet\n" for one in parts]
+    sums = [f"{digest}  {config}/{split}.parquet\n" for config, split, *_, digest in parts]
     write_text(folder / "SHA256SUMS", "".join(sums))
     write_text(folder / "README.md", _card(parts, passing, context, seed))
 
@@ -123,16 +115,15 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
     return file.getvalue()
 
 
-def _card(parts: list[_Part], passing: Mapping[str, bool], context: int, seed: int) -> str:
-    configs = dict.fromkeys(part.config for part in parts)
+def _card(
+    parts: list[tuple[str, ...]], passing: Mapping[str, bool], context: int, seed: int
+) -> str:
     head = ["license: mit", "language: en", "pretty_name: rulekeep", "configs:"]
-    for config in configs:
+    for config, files_of in groupby(parts, lambda part: part[0]):
         head += [f"- config_name: {config}", "  data_files:"]
-        for one in parts:
-            if one.config == config:
-                head += [f"  - split: {one.split}", f"    path: {config}/{one.split}.parquet"]
-    lines = [f"| {p.config} | {p.split} | {p.rows:,} | {p.version} | {p.licence} | `{p.digest}` |"
-             for p in parts]  # fmt: skip
+        for _, split, *_ in files_of:
+            head += [f"  - split: {split}", f"    path: {config}/{split}.parquet"]
+    lines = [f"| {' | '.join(about)} | `{digest}` |" for *about, digest in parts]
     return files("rulekeep.commands").joinpath("dataset.md").read_text("utf-8").format(
         head="\n".join(head), table="\n".join(lines), context=f"{context:,}", seed=seed,
         version=version("rulekeep"), passing=", ".join(name for name in passing if passing[name]),

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from rulekeep.kernels.autocast import by_hand
 from rulekeep.kernels.delta_rule import carry_into, delta_rule, in_chunks, unit_readers
-from rulekeep.kernels.triangle import second_sees_first, unit_triangular_inverse
+from rulekeep.kernels.triangle import halves, unit_triangular_inverse
 
 Tokens: TypeAlias = Float[Tensor, "batch time heads k"]
 Chunks: TypeAlias = Float[Tensor, "chunk batch heads place k"]
@@ -217,27 +217,18 @@ def _decayed_evenly(q: Chunks, readers: Chunks | None, k: Chunks, log_decay: Chu
 
 def _decayed_at_all(q: Chunks, readers: Chunks | None, k: Chunks, decay: Chunks) -> _Seen:
     """Any decays, 0 included: by halves, without a quotient."""
-    place, size = decay.shape[-2], 1
     query_scores = torch.diag_embed((q * k).sum(-1))
     key_scores = torch.zeros_like(query_scores) if readers is not None else None
-    # From the start of a block of `size` places, to its end, and all through it.
+    # From the start of a block, to its end, and all through it.
     q = q * decay
     readers = None if readers is None else readers * decay
     total = decay
-    while size < place:
-        first, second = total.unflatten(-2, (-1, 2)).unbind(-2)
-        mask = second_sees_first(place, size, q.dtype, q.device)
-        query_scores = torch.addcmul(query_scores, q @ k.mT, mask)
-        ones = torch.ones_like(first)
-        from_start = torch.stack([ones, first], dim=-2).flatten(-3, -2).unsqueeze(-2)
-        to_end = torch.stack([second, ones], dim=-2).flatten(-3, -2).unsqueeze(-2)
+    for pairs, since_start, to_end, total in halves(decay):  # noqa: B007 - the last one counts
+        query_scores = torch.addcmul(query_scores, q @ k.mT, pairs)
         if readers is not None and key_scores is not None:
-            key_scores = torch.addcmul(key_scores, readers @ k.mT, mask)
-            readers = (readers.unflatten(-2, (-1, size)) * from_start).flatten(-3, -2)
-        q = (q.unflatten(-2, (-1, size)) * from_start).flatten(-3, -2)
-        k = (k.unflatten(-2, (-1, size)) * to_end).flatten(-3, -2)
-        total = first * second
-        size *= 2
+            key_scores = torch.addcmul(key_scores, readers @ k.mT, pairs)
+            readers = since_start(readers)
+        q, k = since_start(q), to_end(k)
     return _Seen(query_scores, key_scores, q, readers, k, total.mT)
 
 
