@@ -51,13 +51,14 @@ def mixer(monkeypatch: pytest.MonkeyPatch) -> Any:
     from fla.ops.gated_delta_rule.naive import naive_recurrent_gated_delta_rule
 
     def rule(
-        q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, initial_state: Tensor,
+        q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, initial_state: Tensor | None,
         A_log: Tensor, dt_bias: Tensor, **_: Any,  # noqa: N803 - fla's name
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
         decay = -A_log.exp() * F.softplus(g + dt_bias)
+        before = None if initial_state is None else initial_state.mT
         y, after = naive_recurrent_gated_delta_rule(
-            q, k, v, beta.sigmoid(), decay, initial_state=initial_state.mT, output_final_state=True
+            q, k, v, beta.sigmoid(), decay, initial_state=before, output_final_state=True
         )
         return y, after.mT
 

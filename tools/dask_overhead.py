@@ -42,9 +42,7 @@ def cluster(folder: Path) -> Iterator[str]:
         for name, *options in commands:
             dask = [sys.executable, "-m", f"distributed.cli.dask_{name}", "--no-dashboard"]
             log = (folder / f"{name}.log").open("w")
-            started.append(
-                subprocess.Popen([*dask, *options], cwd=folder, stdout=log, stderr=log)
-            )
+            started.append(subprocess.Popen([*dask, *options], cwd=folder, stdout=log, stderr=log))
             while not place.exists():
                 time.sleep(0.1)
         yield json.loads(place.read_text())["address"]
