@@ -20,7 +20,7 @@ from rulekeep.kernels.chunks import (
     unit,
 )
 from rulekeep.mixers import MIXERS, MatrixMixer
-from rulekeep.mixers.matrix import Fading
+from rulekeep.mixers.fading import Fading
 
 MATRIX = {name: kind for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)}
 DECAYING = [name for name, kind in MATRIX.items() if issubclass(kind, Fading)]

@@ -58,8 +58,9 @@ def swept(folder: Path, executor: Executor, specs: list[RunSpec]) -> tuple[float
     start = time.perf_counter()
     list(sweep.execute(plan, executor))
     seconds = time.perf_counter() - start
-    records = sorted(folder.glob("*/record.json"))
-    return seconds, [read_record(path)["history"] for path in records]
+    records = [read_record(path) for path in sorted(folder.glob("*/record.json"))]
+    rows = [row for record in records for row in record["history"]]
+    return seconds, [{**row, "train_seconds": None} for row in rows]
 
 
 def main() -> None:

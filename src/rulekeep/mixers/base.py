@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 # Of an option: `registry.options_of` holds it to the range in the signature of a constructor.
 Count: TypeAlias = Annotated[int, Field(ge=1)]
+# How many tokens a gate sees, its own included, and what an open one costs.
+GateKernel: TypeAlias = Annotated[int, Field(ge=1, le=64)]
+Penalty: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class MixerError(RuntimeError):
@@ -140,17 +143,6 @@ def start_step(model: nn.Module, step: int) -> None:
     for module in model.modules():
         if isinstance(module, Mixer):
             module.start_step(step)
-
-
-def head_width(width: int, heads: int) -> int:
-    """Channels of a head.
-
-    Raises:
-        ValueError: the heads cannot be of one width.
-    """
-    if width % heads:
-        raise ValueError(f"heads {heads}: must divide the width {width}")
-    return width // heads
 
 
 def extended(state: Any, **parts: Tensor) -> Any:

@@ -9,10 +9,10 @@ It cannot hold more keys than a key has channels: writes under further keys go o
 What is held under a key is replaced by β of the way to the new value; nothing else fades.
 Deviations: values pass as they are (published: silu); the short convolution is an option.
 `gate_penalty` counts β. With `gate_kernel` β sees so many tokens, its own and those before
-(`delta_memory.DeltaMixer`); published: its own.
+(`matrix.DeltaMixer`); published: its own.
 """
 
-from rulekeep.mixers.delta_memory import DeltaMixer
+from rulekeep.mixers.matrix import DeltaMixer
 
 
 class Delta(DeltaMixer):

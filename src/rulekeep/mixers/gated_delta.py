@@ -14,7 +14,7 @@ b starts at 0, and A where g gives the requested half-life. (In the published co
 `published=true`: keys of 0.75 and values of 1.5 times the width, the short convolution, the silu
 gate on the output, and the published start. Deviation: e^A is uniform from 0.0001. `gate_penalty`
 counts β. With `gate_kernel` β sees so many tokens, its own and those before
-(`delta_memory.DeltaMixer`).
+(`matrix.DeltaMixer`).
 """
 
 import math
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.delta_memory import DeltaMixer
-from rulekeep.mixers.matrix import Fading
+from rulekeep.mixers.fading import Fading
+from rulekeep.mixers.matrix import DeltaMixer
 from rulekeep.mixers.published import OURS, PUBLISHED, rate_of_half_life, start_decays
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.chunks import delta_chunks, token_loop, unit
-from rulekeep.mixers.matrix import ChannelDecay
+from rulekeep.mixers.fading import ChannelDecay
 from rulekeep.mixers.published import OURS, PUBLISHED
 
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import Fading, GatedMixer
+from rulekeep.mixers.fading import Fading
+from rulekeep.mixers.matrix import GatedMixer
 from rulekeep.mixers.published import OURS, PUBLISHED, bias_of_half_life
 
 _ROOT = 16

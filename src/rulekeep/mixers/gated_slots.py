@@ -17,7 +17,7 @@ of 64; the paper has a quarter of it. `gate_penalty` counts 1 − α of every sl
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import Fading
+from rulekeep.mixers.fading import Fading
 from rulekeep.mixers.published import OUR_SLOTS, PUBLISHED, bias_of_half_life
 from rulekeep.mixers.slot_memory import SlotMixer
 

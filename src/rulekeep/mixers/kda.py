@@ -14,11 +14,11 @@ asked for. The gate on the output is an option.
 `published=true`: the short convolution, the low-rank sigmoid gate on the output, and the published
 start: e^A from 1 to 16, steps as in Mamba-2. `gate_penalty` counts β.
 
-With `gate_kernel` β sees so many tokens, its own and those before (`delta_memory.DeltaMixer`).
+With `gate_kernel` β sees so many tokens, its own and those before (`matrix.DeltaMixer`).
 """
 
-from rulekeep.mixers.delta_memory import DeltaMixer
-from rulekeep.mixers.matrix import ChannelDecay
+from rulekeep.mixers.fading import ChannelDecay
+from rulekeep.mixers.matrix import DeltaMixer
 from rulekeep.mixers.published import OURS, PUBLISHED
 
 

@@ -9,16 +9,12 @@ first, a filter a channel, as most of these layers are published. The state has 
 
 A mixer of this kind is its `_read` and, if it forgets, its `_log_decay`. `delta.py` is the shortest
 one. `published.py` says what else surrounds the memory, here and in the layers as published.
-
-A mixer with a gate takes `gate_penalty`, a loss term that training adds (`GatedMixer`):
-
-    loss ← loss + gate_penalty · sum of gates over tokens and heads, mean over the batch
 """
 
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -27,19 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rulekeep.kernels.autocast import uncast
-from rulekeep.kernels.chunks import Read, linear_chunks, token_loop, unit
-from rulekeep.kernels.convolution import convolve, convolve_token
+from rulekeep.kernels.chunks import Read, delta_unit, linear_chunks, token_loop, unit
+from rulekeep.kernels.convolution import convolve, convolve_token, later_sums
 from rulekeep.kernels.pieces import Again, in_pieces
-from rulekeep.mixers.base import Count, Mixer, check_batch, extended, head_width
-from rulekeep.mixers.published import (
-    OURS,
-    DecayStart,
-    HalfLife,
-    Parts,
-    low_rank_gate,
-    rate_of_half_life,
-    start_decays,
-)
+from rulekeep.mixers.base import Count, GateKernel, Mixer, Penalty, check_batch, extended
+from rulekeep.mixers.published import OURS, Parts, low_rank_gate
 
 
 class MatrixState(NamedTuple):
@@ -48,8 +36,6 @@ class MatrixState(NamedTuple):
     memory: Float[Tensor, "batch heads key_width value_width"]
 
 
-# What an open gate may cost.
-Penalty: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 _KERNEL = 4
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -57,10 +43,8 @@ _HALF = (torch.float16, torch.bfloat16)
 class MatrixMixer(Mixer):
     """Heads that each write to a matrix and read it: one projection, then `_read`.
 
-    x is projected to queries, keys and values. What is read is normalised per head (RMS),
-    multiplied by silu(gate) if there is an output gate, and projected back. `serial=True` runs the
-    loop over tokens; otherwise chunks of tokens run in parallel (`rulekeep.kernels.chunks`).
-    A mixer passes on to here the options that it has no use for itself: they are its options too.
+    `serial=True` runs the loop over tokens; otherwise chunks of tokens run in parallel
+    (`rulekeep.kernels.chunks`). Options that a mixer passes on to here are its options too.
     """
 
     chunk = 32
@@ -81,13 +65,14 @@ class MatrixMixer(Mixer):
         serial: bool = False,
     ) -> None:
         super().__init__()
-        own_width = head_width(width, heads)
+        if width % heads:
+            raise ValueError(f"heads {heads}: must divide the width {width}")
         self.heads, self.serial = heads, serial
         # Whether the tokens of this call go through the loop; another thread may change it.
         self.in_turn = serial
         self.parts = parts
-        self.value_width = max(1, round(parts.values * own_width))
-        self.key_width = key_width or max(1, round(parts.keys * own_width))
+        self.value_width = max(1, round(parts.values * width / heads))
+        self.key_width = key_width or max(1, round(parts.keys * width / heads))
         self.key_heads = 1 if parts.shared_keys else heads
         keys, values = self.key_heads * self.key_width, heads * self.value_width
         gated = (output_gate or parts.output_gate) and not parts.low_rank_gate
@@ -130,10 +115,7 @@ class MatrixMixer(Mixer):
     ) -> tuple[Float[Tensor, "batch time heads value_width"], *tuple[Tensor, ...]]:
         """What is read at each token, and the state's tensors after the last."""
 
-    def _log_decay(
-        self,
-        x: Float[Tensor, "batch time width"],
-    ) -> Float[Tensor, "batch time heads k"] | None:
+    def _log_decay(self, x: Tensor) -> Float[Tensor, "batch time heads k"] | None:
         """The logarithm of what a token leaves of the memory, at most 0; None if it leaves all."""
         return None
 
@@ -141,9 +123,7 @@ class MatrixMixer(Mixer):
     def memory_half_life_tokens(self) -> float:
         """Tokens after which half is left in the longest-lived channel, for inputs of zero."""
         with torch.no_grad():
-            decay = self._log_decay(
-                self.in_projection.weight.new_zeros(1, 1, self.in_projection.in_features)
-            )
+            decay = self._log_decay(torch.zeros_like(self.in_projection.weight[:1, None]))
         return math.inf if decay is None else -math.log(2) / decay.max().item()
 
     def init_state(self, batch_size: int) -> Any:
@@ -236,13 +216,9 @@ class MatrixMixer(Mixer):
         return self._projected(read, gate).to(x.dtype), *after
 
     def _summed(
-        self,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        memory: Tensor,
+        self, queries: Tensor, keys: Tensor, values: Tensor, memory: Tensor,
         log_decay: Tensor | None = None,
-    ) -> Read:
+    ) -> Read:  # fmt: skip
         """Sums of keys times values, read: a token at a time or in chunks."""
         if self.in_turn:
             return token_loop(queries, keys, values, memory, log_decay=log_decay)
@@ -268,60 +244,13 @@ class MatrixMixer(Mixer):
         return functional.linear(read, weight, self.out_projection.bias)
 
 
-class Fading(MatrixMixer):
-    """A memory that fades, whose half-life at the start can be chosen.
-
-    `published=True` takes the parts and the start of the layer as published; `decay_start` says
-    which start by itself.
-    """
-
-    # What surrounds the memory: ours, and as published.
-    forms: ClassVar[tuple[Parts, Parts]]
-
-    def __init__(
-        self,
-        width: int,
-        /,
-        *,
-        half_life_tokens: HalfLife | None = 1024.0,
-        published: bool = False,
-        decay_start: DecayStart = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(width, self.forms[published], **options)
-        self.published = published
-        as_published = published if decay_start is None else decay_start == "published"
-        self._start(width, half_life_tokens, as_published)
-
-    @abstractmethod
-    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
-        """Makes what decays are made of: with this half-life, or as published."""
-
-
-class ChannelDecay(Fading):
-    """A memory whose key channels each have a decay that depends on the token."""
-
-    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
-        up = nn.Linear(self.value_width, self.heads * self.key_width)
-        nn.init.zeros_(up.bias)
-        self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)
-        rate = rate_of_half_life(half_life_tokens) / math.log(2)
-        self.log_rate = nn.Parameter(torch.full((self.heads, 1), math.log(rate)))
-        if as_published:
-            start_decays(up.bias, self.log_rate, slowest=1.0)
-
-    def _log_decay(self, x: Tensor) -> Tensor:
-        step: Tensor = functional.softplus(self.step(x)).unflatten(-1, (self.heads, self.key_width))
-        return -self.log_rate.exp() * step
-
-
 class GatedMixer(MatrixMixer):
     """A mixer whose open gates can cost something in training.
 
-    `gate_penalty` is what a gate that is wholly open costs at one token of one head.
-    `auxiliary_loss` gives the sum, and the training loop adds it to its loss. The first
-    `penalty_start` steps are free of it: a penalty from the start can keep what needs two layers
-    from ever being learned.
+        loss ← loss + gate_penalty · sum of gates over tokens and heads, mean over the batch
+
+    The first `penalty_start` steps are free of it: a penalty from the start can keep what needs
+    two layers from ever being learned.
     """
 
     def __init__(
@@ -382,3 +311,88 @@ class _Penalty(NamedTuple):
 
     memory: Tensor
     total: Float[Tensor, ""]
+
+
+class DeltaMixer(GatedMixer):
+    """A memory written by the delta rule, after `_log_decay` if there is one.
+
+    The write gate of a token is made of a sum over the last `gate_kernel` tokens, its own included:
+
+        z = b + sum_{j < gate_kernel} w_j · x_{t−j},   β = sigmoid(z)      per head
+
+    w_j of the earlier tokens start at zero, unless `zero_init_kernel` is false.
+    """
+
+    chunk = 16
+    activates = True
+    # A token reads the memory before it writes.
+    read_first = False
+    # Whether the state has `pending`, [batch, kernel-1, heads], though the gate sees its own token
+    # alone: what the last tokens add to the next sums.
+    always_pending = False
+
+    def __init__(
+        self,
+        width: int, parts: Parts = OURS, zero_init_kernel: bool = True, /, *,
+        gate_kernel: GateKernel = 1, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(width, parts, **options)
+        self.write = nn.Linear(width, self.heads, bias=self.parts.biases)
+        self.gate_kernel = gate_kernel
+        self.has_pending = gate_kernel > 1 or self.always_pending
+        if gate_kernel > 1:
+            self.write_before = nn.Linear(width, (gate_kernel - 1) * self.heads, bias=False)
+            if zero_init_kernel:
+                nn.init.zeros_(self.write_before.weight)
+
+    def write_strength(
+        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+    ) -> Float[Tensor, "batch time heads"]:
+        """β of each head, from 0 to 1: what `rulekeep explain` traces."""
+        pending = state.pending if state is not None and self.has_pending else None
+        return self._gate(self._gate_sums(x, pending)[0])
+
+    def _gate(self, z: Float[Tensor, "batch time heads"]) -> Float[Tensor, "batch time heads"]:
+        return z.sigmoid()
+
+    def _gate_sums(
+        self, x: Float[Tensor, "batch time width"], pending: Tensor | None
+    ) -> tuple[Float[Tensor, "batch time heads"], Float[Tensor, "batch kernel-1 heads"]]:
+        """Every z, and what these tokens add to the z of later tokens."""
+        if self.gate_kernel == 1:
+            z = self.write(x)
+            return z, z[:, :0].clone()
+        weight = torch.cat([self.write.weight, self.write_before.weight])
+        parts = functional.linear(x, weight).unflatten(-1, (self.gate_kernel, self.heads))
+        z, later = later_sums(parts, pending)
+        if self.write.bias is not None:
+            z = z + self.write.bias
+        return z, later
+
+    def _empty(self, batch_size: int) -> Any:
+        empty = super()._empty(batch_size)
+        if not self.has_pending:
+            return empty
+        return extended(empty, pending=self._zeros(batch_size, self.gate_kernel - 1, self.heads))
+
+    def _read(
+        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
+    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        memory, *due = state
+        z, pending = self._gate_sums(x, due.pop(0) if self.has_pending else None)
+        strength, due = self._opened(z, due)
+        write, decay = strength.unsqueeze(-1), self._log_decay(x)
+        how: dict[str, Any] = {"log_decay": decay, "read_first": self.read_first}
+        if self.in_turn:
+            queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
+            read, memory = token_loop(queries, keys, values, memory, write=write, **how)
+        else:
+            read, memory = delta_unit(queries_keys, values, write, memory, chunk=self.chunk, **how)
+        return read, *(memory, *([pending] if self.has_pending else []), *due)
+
+    def _opened(
+        self, z: Float[Tensor, "batch time heads"], due: list[Tensor]
+    ) -> tuple[Float[Tensor, "batch time heads"], list[Tensor]]:
+        """The gate of every z, and the penalty that is due after them."""
+        strength = self._gate(z)
+        return strength, self._penalised(due, strength)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rulekeep.kernels.positions import rotate
-from rulekeep.mixers.matrix import Fading
+from rulekeep.mixers.fading import Fading
 from rulekeep.mixers.published import OURS, PUBLISHED, rate_of_half_life
 
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.mixers.base import Count
-from rulekeep.mixers.matrix import Fading
+from rulekeep.mixers.fading import Fading
 from rulekeep.mixers.published import (
     OUR_SLOTS,
     PUBLISHED,

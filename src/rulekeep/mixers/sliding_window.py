@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from rulekeep.kernels.autocast import uncast
 from rulekeep.kernels.pieces import in_pieces
 from rulekeep.kernels.positions import Base, check_rotary, rotate
-from rulekeep.mixers.base import Count, Mixer, check_batch, head_width
+from rulekeep.mixers.base import Count, Mixer, check_batch
 from rulekeep.mixers.softmax import KVCache
 
 
@@ -47,7 +47,9 @@ class SlidingWindow(Mixer):
         rotary_base: Base = 10_000.0,
     ) -> None:
         super().__init__()
-        self.heads, self.head_width = heads, head_width(width, heads)
+        if width % heads:
+            raise ValueError(f"heads {heads}: must divide the width {width}")
+        self.heads, self.head_width = heads, width // heads
         if positions == "rotary":
             check_rotary(self.head_width)
         self.window, self.sinks = window, sinks

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rulekeep.mixers.base import Count, Mixer, check_batch, extended, head_width
+from rulekeep.mixers.base import Count, Mixer, check_batch, extended
 
 
 class KVCache(NamedTuple):
@@ -37,7 +37,9 @@ class SoftmaxMixer(Mixer):
         self, width: int, *, heads: Count = 4, conv_size: Annotated[int, Field(ge=2)] | None = None
     ) -> None:
         super().__init__()
-        self.heads, self.head_width = heads, head_width(width, heads)
+        if width % heads:
+            raise ValueError(f"heads {heads}: must divide the width {width}")
+        self.heads, self.head_width = heads, width // heads
         self.out_projection = nn.Linear(width, width)
         self.in_projection = torch.nn.utils.skip_init(
             nn.Linear, width, 3 * width, device=self.out_projection.weight.device

@@ -50,8 +50,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from rulekeep.mixers.delta_memory import DeltaMixer, GateKernel
-from rulekeep.mixers.matrix import Penalty
+from rulekeep.mixers.base import GateKernel, Penalty
+from rulekeep.mixers.matrix import DeltaMixer
 from rulekeep.mixers.published import OURS
 
 

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import Fading, GatedMixer
+from rulekeep.mixers.fading import Fading
+from rulekeep.mixers.matrix import GatedMixer
 from rulekeep.mixers.published import OURS, PUBLISHED, rate_of_half_life, start_decays
 
 
