@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from importlib.resources import files
-from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, NamedTuple, get_args
+
+from jinja2 import Template
 
 from rulekeep.checks.certificate import certify
-from rulekeep.checks.sample_form import AnyTask, whole_samples
 from rulekeep.commands import certificates
 from rulekeep.compaction.history import made
 from rulekeep.console import say
@@ -28,9 +28,18 @@ from rulekeep.tasks import TASKS, Article, Split, export
 # The published sequences are those of github.com/koo1140/attention-experiment.
 _OURS, _ARTICLE = "MIT (rulekeep)", "MIT (rulekeep; sequences: Mmm, attention-experiment)"
 _HISTORIES = 20
-# A file: config, split, rows, version, licence and digest, as the card says them.
-_Part: TypeAlias = tuple[str, ...]
 _FAMILIES = {"rules": "", "agent_rules": "agents"}
+
+
+class _Part(NamedTuple):
+    """A file: one split of a config, with what the card says of it."""
+
+    config: str
+    split: str
+    rows: int
+    version: object
+    licence: str
+    digest: str
 
 
 def write_all(folder: Path, context: int, n: int, seed: int) -> None:
@@ -44,7 +53,7 @@ def write_all(folder: Path, context: int, n: int, seed: int) -> None:
         write_bytes(path, content)
         licence = _ARTICLE if config == Article.name else _OURS
         digest = hashlib.sha256(content).hexdigest()
-        parts.append((config, split, f"{rows:,}", str(of), licence, digest))
+        parts.append(_Part(config, split, rows, of, licence, digest))
 
     for name, cls in TASKS.items():
         task: Any = make(name, cls)
@@ -53,18 +62,17 @@ def write_all(folder: Path, context: int, n: int, seed: int) -> None:
             # A table, without a validation split.
             count, splits = task.size, ("train", "test")
         for split in splits:
-            about = {
-                "task": name, "split": split, "context": str(context), "seed": str(seed),
-                "version": str(task.version), "vocabulary": " ".join(task.vocabulary),
-            }  # fmt: skip
+            about = {"task": name, **export.about(task, split, context, seed)}
             file = io.BytesIO()
-            pieces = whole_samples(name, task, split, context, count, seed=seed, step=512)
-            export.export(pieces, file, "parquet", about)
+            export.export(export.pieces(task, split, context, count, seed), file, "parquet", about)
             keep(name, split, count, task.version, file.getvalue())
         make_folder(folder / "certificates")
-        record = _certificate(task, context, n, seed)
+        # Of the very examples that are written: its `data_hash` is that of their tokens.
+        record = certificates.ended(
+            certificates.begun(name, task, seed), [_certified(task, context, n, seed)]
+        )
         write_record(folder / "certificates" / f"{name}.json", record)
-        passing[name] = bool(record["passed"])
+        passing[name] = record["passed"]
         say(f"{name}: {counted(count, 'example')} each of {', '.join(splits)}")
     histories = [*_histories(seed)]
     keep("histories", "test", len(histories), CompactionSpec.version, _parquet(histories))
@@ -75,20 +83,18 @@ def write_all(folder: Path, context: int, n: int, seed: int) -> None:
             for key, one in families.items()
         ]
         keep(config, "test", len(rows), digest_of(families), _parquet(rows))
-    sums = [f"{digest}  {config}/{split}.parquet\n" for config, split, *_, digest in parts]
+    sums = [f"{one.digest}  {one.config}/{one.split}.parquet\n" for one in parts]
     write_text(folder / "SHA256SUMS", "".join(sums))
     write_text(folder / "README.md", _card(parts, passing, context, seed))
 
 
-def _certificate(task: AnyTask, context: int, n: int, seed: int) -> dict[str, Any]:
-    """Of the very examples that are written: its `data_hash` is that of their tokens."""
+def _certified(task: Any, context: int, n: int, seed: int) -> dict[str, Any]:
     if isinstance(task, Article):
-        return certificates.article_record((context,))
+        return certificates.article_at_context(context)
     with warnings.catch_warnings():
         # A reader that has few examples of many words.
         warnings.simplefilter("ignore")
-        one = certify(task, context, examples=n, seed=seed)
-    return certificates.task_record(task.name, task, {context: one}, seed, {})
+        return certificates.at_context(context, certify(task, context, examples=n, seed=seed))
 
 
 def _histories(seed: int) -> Iterator[dict[str, Any]]:
@@ -115,17 +121,14 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
     return file.getvalue()
 
 
-def _card(
-    parts: list[tuple[str, ...]], passing: Mapping[str, bool], context: int, seed: int
-) -> str:
-    head = ["license: mit", "language: en", "pretty_name: rulekeep", "configs:"]
-    for config, files_of in groupby(parts, lambda part: part[0]):
-        head += [f"- config_name: {config}", "  data_files:"]
-        for _, split, *_ in files_of:
-            head += [f"  - split: {split}", f"    path: {config}/{split}.parquet"]
-    lines = [f"| {' | '.join(about)} | `{digest}` |" for *about, digest in parts]
-    return files("rulekeep.commands").joinpath("dataset.md").read_text("utf-8").format(
-        head="\n".join(head), table="\n".join(lines), context=f"{context:,}", seed=seed,
-        version=version("rulekeep"), passing=", ".join(name for name in passing if passing[name]),
-        failing=", ".join(name for name in passing if not passing[name]),
+def _card(parts: list[_Part], passing: Mapping[str, bool], context: int, seed: int) -> str:
+    configs: dict[str, list[_Part]] = {}
+    for part in parts:
+        configs.setdefault(part.config, []).append(part)
+    text = files("rulekeep.commands").joinpath("dataset.md").read_text("utf-8")
+    card: str = Template(text).render(
+        configs=configs, context=f"{context:,}", seed=seed, version=version("rulekeep"),
+        passing=[name for name, passed in passing.items() if passed],
+        failing=[name for name, passed in passing.items() if not passed],
     )  # fmt: skip
+    return card
