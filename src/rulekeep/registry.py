@@ -29,7 +29,12 @@ from typing import Any, TypeVar, final
 
 from pydantic import ValidationError, create_model
 
-from rulekeep.records import provenance
+from rulekeep.records.identity import (
+    class_digest,
+    content_digest,
+    is_installed,
+    source_digest,
+)
 from rulekeep.specs import Option, Spec, UsageError, choose
 
 _T = TypeVar("_T")
@@ -159,21 +164,17 @@ def options_of(kind: type[Any]) -> type[Spec]:
         UsageError: an annotation names no type that an option can have.
     """
     try:
-        return _signature_as_spec(kind)
+        fields: dict[str, Any] = {}
+        for name, parameter in parameters_of(kind).items():
+            if name != "serial":
+                annotation = parameter.annotation
+                if annotation in (parameter.empty, Any):
+                    annotation = Option
+                default = ... if parameter.default is parameter.empty else parameter.default
+                fields[name] = (annotation, default)
+        return create_model(f"{kind.__name__}Options", __base__=Spec, **fields)
     except Exception as error:
         raise UsageError(f"{kind.__name__}: its options cannot be: {failure_line(error)}") from None
-
-
-def _signature_as_spec(kind: type[Any]) -> type[Spec]:
-    fields: dict[str, Any] = {}
-    for name, parameter in parameters_of(kind).items():
-        if name != "serial":
-            annotation = parameter.annotation
-            if annotation in (parameter.empty, Any):
-                annotation = Option
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[name] = (annotation, default)
-    return create_model(f"{kind.__name__}Options", __base__=Spec, **fields)
 
 
 def parameters_of(kind: type[Any]) -> dict[str, inspect.Parameter]:
@@ -267,32 +268,28 @@ def version_of(name: str, kind: type[Any]) -> int | str:
         return declared
     if declared is not None:
         raise UsageError(f"{name!r}: its version is {declared!r}; declare a whole number")
-    if held_class(name) is not None:
-        return provenance.text_digest(_text_of(name, kind))
-    path = plugin_file(name)
-    assert path is not None, f"{kind} of the package declares no version"
-    return provenance.content_digest(path)
+    content = _content_of(name)
+    assert content is not None, f"{kind} of the package declares no version"
+    return content
 
 
 def source_of(names: Iterable[str]) -> str:
     """A digest of this package, and of the parts of these names that are outside it."""
-    files, texts = dict[Path, None](), list[str]()
-    for name in names:
-        if (kind := held_class(name)) is not None:
-            texts.append(_text_of(name, kind))
-        elif (path := plugin_file(name)) is not None:
-            files[path] = None
-    return provenance.digest(files, texts)
+    return source_digest(filter(None, map(_content_of, dict.fromkeys(names))))
 
 
-def _text_of(name: str, kind: type[Any]) -> str:
-    try:
-        return provenance.class_text(kind)
-    except OSError:
-        raise UsageError(
-            f"{name!r}: its source text cannot be read here; write it in a file and name "
-            f"FILE.py:{kind.__name__}"
-        ) from None
+def _content_of(name: str) -> str | None:
+    """A digest of a class from outside; None for one of the package."""
+    if (kind := held_class(name)) is not None:
+        try:
+            return class_digest(kind)
+        except OSError:
+            raise UsageError(
+                f"{name!r}: its source text cannot be read here; write it in a file and name "
+                f"FILE.py:{kind.__name__}"
+            ) from None
+    path = plugin_file(name)
+    return content_digest(path) if path else None
 
 
 def _load(place: str, what: str) -> ModuleType:
@@ -360,4 +357,4 @@ def failure_place(error: BaseException) -> str:
 def _is_foreign(file: str) -> bool:
     """Whether a file is of Python or of an installed package."""
     path = Path(file)
-    return file.startswith("<") or path.is_relative_to(_STANDARD) or provenance.is_installed(path)
+    return file.startswith("<") or path.is_relative_to(_STANDARD) or is_installed(path)

@@ -13,7 +13,7 @@ from typing import Any
 from rulekeep.checks.certificate import LEVEL, MOST_EXCESS, Certificate
 from rulekeep.console import command_line, tell
 from rulekeep.printable import markdown_table
-from rulekeep.records import provenance as sources
+from rulekeep.records.identity import code_of_file, content_digest, source_digest
 from rulekeep.records.store import write_record
 from rulekeep.tasks import Article, SampledTask, Task
 
@@ -152,11 +152,11 @@ def of_file(name: str) -> dict[str, str]:
     place = Path(name.rpartition(":")[0])
     if place.suffix != ".py":
         return {}
-    return {"file": str(place.absolute()), "file_code": sources.code_of_file(place)}
+    return {"file": str(place.absolute()), "file_code": code_of_file(place)}
 
 
 def _source(task: type[Task]) -> str:
     """A hash of the code behind a certificate: this package and the file of the task."""
     is_own = task.__module__.partition(".")[0] == "rulekeep"
     file = None if is_own else inspect.getsourcefile(task)
-    return sources.digest([Path(file)] if file else [])[:12]
+    return source_digest([content_digest(Path(file))] if file else [])[:12]

@@ -49,23 +49,18 @@ PREDICTORS: "Registry[Predictor]" = Registry(
 
 @dataclass(frozen=True)
 class Resolved(Identified[RunSpec]):
-    """A run that can be made: its task, and what makes the mixer of each layer.
-
-    `notes` say what a user should know before training, and stand in the record.
-    """
+    """A run that can be made: its task, and what makes the mixer of each layer."""
 
     task: SampledTask
     mixers: "tuple[Callable[[], Mixer], ...]"
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ResolvedPredictor(Identified[PredictorSpec]):
-    """An outside model that can be scored: its task, its class, and notes of the record."""
+    """An outside model that can be scored: its task and its class."""
 
     task: SampledTask
     kind: type[Any]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,15 +68,10 @@ class ResolvedCell(Identified[ArticleCell]):
     """A cell of the article's experiment; `make` makes the mixer that joins it, if one does."""
 
     make: "Callable[[], Mixer] | None"
-    notes: tuple[str, ...]
 
 
 class Mixers(NamedTuple):
-    """What makes each layer's mixer, all options, and those that an id counts.
-
-    `given` differ from their defaults. `notes` say what a user
-    should know before training.
-    """
+    """What makes each layer's mixer, all options, and the `given` ones, which an id counts."""
 
     makers: "tuple[Callable[[], Mixer], ...]"
     options: dict[str, Option]
@@ -121,7 +111,7 @@ def resolve(spec: RunSpec) -> Resolved:
     versions |= {name: version_of(name, mixers.kinds[name]) for name in spec.mixers}
     source = source_of((spec.task, *spec.mixers))
     notes = (*task.notes, *mixers.notes)
-    return Resolved(filled, _asked(bare), versions, source, task, mixers.makers, notes)
+    return Resolved(filled, _asked(bare), versions, source, task, mixers.makers, notes=notes)
 
 
 def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
@@ -142,7 +132,7 @@ def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
     }
     asked = _asked(spec.model_copy(update={"task_options": options}))
     source = source_of((spec.task, spec.predictor))
-    return ResolvedPredictor(filled, asked, versions, source, task, kind, tuple(task.notes))
+    return ResolvedPredictor(filled, asked, versions, source, task, kind, notes=task.notes)
 
 
 def resolve_cell(cell: ArticleCell) -> ResolvedCell:
@@ -161,7 +151,7 @@ def resolve_cell(cell: ArticleCell) -> ResolvedCell:
         versions[name] = version_of(name, kind)
         if note := _note_on_penalty(options, cell.steps):
             notes = (f"{kind.__name__}: {note}",)
-    return ResolvedCell(cell, _asked(cell), versions, source_of(names), maker, notes)
+    return ResolvedCell(cell, _asked(cell), versions, source_of(names), maker, notes=notes)
 
 
 def _asked(spec: AnySpec) -> dict[str, Any]:
