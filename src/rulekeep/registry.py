@@ -78,11 +78,7 @@ class Registry(Mapping[str, type[_T]]):
         return name in self._classes
 
     def module(self, name: str) -> str:
-        """The module of a name; it is not imported.
-
-        Raises:
-            KeyError: there is no such name.
-        """
+        """The module of a name; it is not imported."""
         if name not in self:
             raise KeyError(name)
         return f"{self._package}.{name}"
@@ -143,11 +139,7 @@ class Registry(Mapping[str, type[_T]]):
         return ast.get_docstring(ast.parse(loader.get_source(self.module(name)) or "")) or ""
 
     def public(self, name: str, others: Mapping[str, str]) -> Any:
-        """A public name of the package: a class of the registry, or of `others` by its module.
-
-        Raises:
-            AttributeError: there is no such name.
-        """
+        """A public name of the package: a class of the registry, or of `others` by its module."""
         places = {kind: module for module, kind in self._classes.items()} | dict(others)
         if name not in places:
             raise AttributeError(f"module {self._package!r} has no attribute {name!r}")
@@ -193,11 +185,7 @@ def parameters_of(kind: type[Any]) -> dict[str, inspect.Parameter]:
 
 
 def make(what: str, kind: Callable[..., _T], *values: Any) -> _T:
-    """What a class of a user makes of these values; `what` asks for it.
-
-    Raises:
-        UsageError: its code raises an exception.
-    """
+    """What a class of a user makes of these values; `what` asks for it."""
     try:
         return kind(*values)
     except UsageError:
@@ -209,11 +197,7 @@ def make(what: str, kind: Callable[..., _T], *values: Any) -> _T:
 
 
 def find_function(name: str, known: Iterable[str], default: str) -> Callable[..., Any]:
-    """The function of `FILE.py` (named `default`) or `FILE.py:function`; of `known` names a hint.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """The function of `FILE.py` (named `default`) or `FILE.py:function`; of `known` a hint."""
     what = f"{default} {name!r}"
     place, _, attribute = (f"{name}:{default}" if name.endswith(".py") else name).rpartition(":")
     if not place:
@@ -243,11 +227,7 @@ def is_outside(name: str) -> bool:
 
 
 def plugin_file(name: str) -> Path | None:
-    """The file that `file.py:Class` or `module:Class` names; None for one of the package.
-
-    Raises:
-        UsageError: there is no such file or module.
-    """
+    """The file that `file.py:Class` or `module:Class` names; None for one of the package."""
     place, colon, _ = name.rpartition(":")
     if not colon:
         return None
@@ -293,11 +273,7 @@ def _content_of(name: str) -> str | None:
 
 
 def _load(place: str, what: str) -> ModuleType:
-    """The module of a file or of an importable name; `what` asks for it.
-
-    Raises:
-        UsageError: there is none, or it raises an exception.
-    """
+    """The module of a file or of an importable name; `what` asks for it."""
     is_file = place.endswith(".py") or "/" in place
     if is_file and not Path(place).is_file():
         raise UsageError(f"{what}: there is no file {place} in {Path.cwd()}")

@@ -249,11 +249,7 @@ class OutsideReader(LogitsReader):
         )
 
     def read(self, sample: Sample, check: AnswerCheck | None = None) -> Reading:
-        """Teacher-forced and greedily where it gives logits, else its answers.
-
-        Raises:
-            PredictorError: what it gives is no answer, right or wrong.
-        """
+        """Teacher-forced and greedily where it gives logits, else its answers."""
         try:
             # One with a `read` of its own is read by that.
             if getattr(type(self._predictor), "read", None) is LogitsPredictor.read:

@@ -211,11 +211,7 @@ def earliness(start: int, end: int, like: Tensor) -> Float[Tensor, "time bumps"]
 def _listed(
     mixers: Sequence[_Maker], options: Mapping[str, Option] | None, width: int
 ) -> Sequence[Callable[[], Mixer]]:
-    """What makes the mixer of each layer.
-
-    Raises:
-        UsageError: there is none, one is made already, or options are given.
-    """
+    """What makes the mixer of each layer."""
     made = mixers if isinstance(mixers, nn.Module) else [*mixers]
     if isinstance(made, nn.Module) or any(isinstance(one, nn.Module) for one in made):
         raise UsageError("mixer: is made already; give its class, its name or what makes it")

@@ -34,11 +34,7 @@ _OF_ONE_MODEL = 1e-3
 
 
 def add_tests(job: Job, progress: Callable[[int], None]) -> list[str]:
-    """Test a finished run, and write its record again after each length; lines to print.
-
-    Raises:
-        UsageError: it has no such model, or cannot be tested at such a length.
-    """
+    """Test a finished run, and write its record again after each length; lines to print."""
     folder = RunFolder(Path(job.folder))
     try:
         with folder.locked():

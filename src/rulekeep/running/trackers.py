@@ -26,11 +26,7 @@ class TrackerWarning(UserWarning):
 
 
 def check_tracker(name: str) -> None:
-    """Whether what a tracker needs is installed, without loading it.
-
-    Raises:
-        UsageError: it is not.
-    """
+    """Whether what a tracker needs is installed, without loading it."""
     if importlib.util.find_spec(name) is None:
         package = name if name == "trackio" else f"'rulekeep[{name}]'"
         raise UsageError(f"--tracker {name}: is not installed: pip install {package}")

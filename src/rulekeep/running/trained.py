@@ -40,11 +40,7 @@ class Trained(NamedTuple):
 
 
 def resolve_done(folder: RunFolder, record: Record) -> Resolved:
-    """The parts of a finished run, in the folder and process settings in which it was made.
-
-    Raises:
-        UsageError: they cannot be had here, or are of another version.
-    """
+    """The parts of a finished run, in the folder and process settings in which it was made."""
     # Plug-ins are named from the folder in which it was planned, where that is there still.
     with suppress(OSError, CorruptRecordError, KeyError):
         os.chdir(read_record(folder.plan)["working_folder"])
@@ -60,11 +56,7 @@ def resolve_done(folder: RunFolder, record: Record) -> Resolved:
 
 
 def check_length(resolved: Resolved, context: int) -> None:
-    """Raise if the model of a run cannot read texts of this length, in tokens.
-
-    Raises:
-        UsageError: it cannot.
-    """
+    """Raise if the model of a run cannot read texts of this length, in tokens."""
     spec, shortest = resolved.spec, resolved.task.shortest_context
     if context < shortest:
         raise UsageError(
@@ -97,9 +89,6 @@ def trained_model(
     """The model of a finished run; if it is trained again, its weights are kept.
 
     `progress` is called with every training step, if there is any.
-
-    Raises:
-        DivergedError: it diverged this time.
     """
     notes: list[str] = []
     try:

@@ -99,11 +99,7 @@ def article_cells(
     decoys: ArticleDecoys = "published",
     device: Device = "cpu",
 ) -> list[ArticleCell]:
-    """The cells of a contest, in the order of its table: seed, then context, then model.
-
-    Raises:
-        UsageError: a value is impossible.
-    """
+    """The cells of a contest, in the order of its table: seed, then context, then model."""
     return [
         ArticleCell.parse(
             context=context,

@@ -63,11 +63,7 @@ class Where(Spec, strict=False):
     )
 
     def made(self) -> Executor:
-        """The executor.
-
-        Raises:
-            UsageError: an option is of the other one, or impossible.
-        """
+        """The executor."""
         if self.executor == "local":
             for option in ("scheduler", "resources"):
                 if (value := getattr(self, option)) is not None:
@@ -129,11 +125,7 @@ class Grid(Spec, strict=False):
 
 
 def grid_of(what: str, mixers: str | None, asked: Grid) -> tuple[Make, bool]:
-    """What makes the specs of a preset or of FILE.py:function, and whether it chooses by records.
-
-    Raises:
-        UsageError: there is no such function, or it takes no such argument.
-    """
+    """What makes the specs of a preset or FILE.py:function, and whether it chooses by records."""
     function: Callable[..., Any] = (
         PRESETS[what] if what in PRESETS else find_function(what, PRESETS, "sweep")
     )

@@ -197,11 +197,7 @@ def execute(planned: Plan, executor: Executor, how: How = _AS_USUAL) -> Iterator
 
 
 def _record(job: Job, failure: Failure) -> Record:
-    """The record of a run that has ended; without a result, it is that of this failure.
-
-    Raises:
-        BusyError: another process makes the run.
-    """
+    """The record of a run that has ended; without a result, it is that of this failure."""
     folder = RunFolder(Path(job.root) / job.id)
     try:
         with folder.locked():

@@ -89,20 +89,12 @@ class Plan(NamedTuple):
 
 
 def resolve_any(spec: AnySpec) -> Identified[Any]:
-    """Resolve a spec of any kind.
-
-    Raises:
-        UsageError: a name is unknown, or a value is impossible.
-    """
+    """Resolve a spec of any kind."""
     return RUNS[spec.kind].resolve(spec)
 
 
 def identity(spec: AnySpec) -> str:
-    """The id of a run, which is the name of its folder.
-
-    Raises:
-        UsageError: the spec is impossible.
-    """
+    """The id of a run, which is the name of its folder."""
     return resolve_any(spec).id
 
 
@@ -112,9 +104,6 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
     Every spec is resolved before anything is written. The command stands in the folder from the
     first plan on, because a kill may come before the last; whoever gave it removes it
     (`Command.pending_file`).
-
-    Raises:
-        UsageError: a spec is impossible, or the folder cannot be written.
     """
     every = {resolved.id: resolved for resolved in map(resolve_any, specs)}
     make_folder(root)
@@ -145,9 +134,6 @@ def plan_again(root: Path) -> Plan:
     """The plan of everything that was planned in a folder; lost runs are noted.
 
     Runs of former versions without a result are left as they are, and no part of it.
-
-    Raises:
-        UsageError: there is no such folder, or nothing was planned in it.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: there is no such folder; name one that a sweep has written")
@@ -184,12 +170,7 @@ def plan_again(root: Path) -> Plan:
 
 
 def resolve_planned(planned: Values, run_id: str) -> Identified[Any]:
-    """What a plan is of, in the folder in which it was planned.
-
-    Raises:
-        FormerVersionError: it would have another id now.
-        UsageError: a name is gone, or the folder is.
-    """
+    """What a plan is of, in the folder in which it was planned."""
     try:
         with chdir(planned["working_folder"]):
             resolved = resolve_any(spec_of(planned))
@@ -202,11 +183,7 @@ def resolve_planned(planned: Values, run_id: str) -> Identified[Any]:
 
 
 def spec_of(planned: Values) -> AnySpec:
-    """The spec of a plan as it was read.
-
-    Raises:
-        UsageError: it is of no kind known here, or a value is impossible.
-    """
+    """The spec of a plan as it was read."""
     kind = KINDS.get(planned.get("kind", ""))
     if kind is None:
         raise UsageError(f"kind {planned.get('kind')!r}: choose from {', '.join(KINDS)}")

@@ -37,9 +37,6 @@ def tuned(
     `seeds` tune; by default the one of `base`. Given `rates` are the whole grid. Runs that stand in
     the records with other tests are left out. The rate is None if the grid is not finished, or if
     all diverged.
-
-    Raises:
-        UsageError: the mixer is given a learning rate.
     """
     if "learning_rate" in one.settings:
         raise UsageError(
