@@ -101,7 +101,7 @@ def _model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
             f"{folder.path}: {error}; delete the file, and {trained_anew(folder.path)}"
         ) from None
     for name, (before, now) in made.differences.items():
-        far = now is None or abs(now - before) > _OF_ONE_MODEL * max(1, before)
+        far = before is None or now is None or abs(now - before) > _OF_ONE_MODEL * max(1, before)
         if far:
             raise UsageError(
                 f"{folder.path}: its kept weights give {name} {now}, where the record has "

@@ -27,7 +27,7 @@ from rulekeep.running.weights import (
 from rulekeep.specs import RunSpec, UsageError
 
 # What the record says of each figure, and what the model gives now.
-Differences: TypeAlias = dict[str, tuple[float, float | None]]
+Differences: TypeAlias = dict[str, tuple[float | None, float | None]]
 
 
 class Trained(NamedTuple):
@@ -128,7 +128,7 @@ def _compared(model: LanguageModel, record: Record, figures: Mapping[str, Any]) 
     }
     if differences:
         pairs = ", ".join(
-            f"{name} {before:.6g}, now {'none' if now is None else f'{now:.6g}'}"
+            f"{name} {before or 0:.6g}, now {'none' if now is None else f'{now:.6g}'}"
             for name, (before, now) in differences.items()
         )
         notes.append(
