@@ -46,6 +46,14 @@ _HASH = 64
 _Log = Callable[[int, Mapping[str, float]], None]
 
 
+class Checkpoint(NamedTuple):
+    """What is known after a step; `step` is None at the start."""
+
+    step: Step | None
+    history: list[dict[str, Any]]
+    steps_to_solve: int | None
+
+
 def run(
     resolved: Resolved, folder: RunFolder, progress: Callable[[int], None], log: _Log
 ) -> Values:
@@ -124,14 +132,6 @@ def _keep(model: LanguageModel, folder: RunFolder, step: int, notes: list[str]) 
     except (OSError, WeightsError) as error:
         notes.append(f"its weights were not kept: {getattr(error, 'strerror', None) or error}")
         return None
-
-
-class Checkpoint(NamedTuple):
-    """What is known after a step; `step` is None at the start."""
-
-    step: Step | None
-    history: list[dict[str, Any]]
-    steps_to_solve: int | None
 
 
 def save_checkpoint(
