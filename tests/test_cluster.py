@@ -263,9 +263,3 @@ def test_a_scheduler_that_is_not_there_is_said_in_one_line(address: str) -> None
         with pytest.raises(UsageError, match=f"^scheduler '{wrong}': no Dask scheduler") as caught:
             DaskExecutor(wrong)
     assert "\n" not in str(caught.value)
-
-
-def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(UsageError, match=r"pip install 'rulekeep\[dask\]'$"):
-        DaskExecutor("tcp://127.0.0.1:8786")

@@ -425,12 +425,6 @@ def test_lengths_that_cannot_be_are_refused(
     assert message in refusal(folder, *contexts)
 
 
-def test_a_run_without_weights_is_told_what_to_do(finished: Path) -> None:
-    RunFolder(finished).weights.unlink()
-    said = f"{finished}: no weights were kept; let rulekeep explain {finished} train it again"
-    assert refusal(finished, 96).startswith(said)
-
-
 def test_a_run_that_another_process_is_at_is_left_alone(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
