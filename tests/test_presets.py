@@ -357,8 +357,6 @@ def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
 
 
 @pytest.mark.slow
-# `apply` with 2 rules has few: planning says so, and so does each record.
-@pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
 @pytest.mark.parametrize("function", [*PRESETS.values(), *OF_STUDIES], ids=lambda one: one.__name__)
 def test_every_preset_and_sweep_of_a_study_can_be_made(
     function: Callable[..., Sequence[AnySpec]],

@@ -10,7 +10,6 @@ it resolves what was planned, and must come to the same id.
 """
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +34,7 @@ from rulekeep.specs import (
     mixer_specs,
     usual,
 )
-from rulekeep.tasks import TASKS, FewCombinationsWarning, SampledTask
+from rulekeep.tasks import TASKS, SampledTask
 
 if TYPE_CHECKING:
     # Only who asks for a mixer loads torch.
@@ -173,10 +172,7 @@ def _task(name: str, options: Mapping[str, Option]) -> SampledTask:
             f"task {name!r}: is a fixed table with a command of its own, rulekeep {name}; "
             f"choose from {', '.join(drawn)}"
         )
-    with warnings.catch_warnings():
-        # What it warns of stands in its notes.
-        warnings.simplefilter("ignore", FewCombinationsWarning)
-        made: SampledTask = make(f"task {name!r}", kind, kind.options_type.parse(**options))
+    made: SampledTask = make(f"task {name!r}", kind, kind.options_type.parse(**options))
     return made
 
 
