@@ -23,7 +23,7 @@ from keeping import keep
 from rulekeep.executors import DaskExecutor, Executor, LocalExecutor
 from rulekeep.records.store import read_record
 from rulekeep.specs import RunSpec
-from rulekeep.sweeps import planning, sweep
+from rulekeep.sweeps import making, planning
 
 RECORD = Path(__file__).parent.parent / "results" / "timings" / "dask.json"
 WORKERS = 4
@@ -56,7 +56,7 @@ def swept(folder: Path, executor: Executor, specs: list[RunSpec]) -> tuple[float
     """The seconds of a sweep, and what its runs scored."""
     plan = planning.plan(specs, folder)
     start = time.perf_counter()
-    list(sweep.execute(plan, executor))
+    list(making.execute(plan, executor))
     seconds = time.perf_counter() - start
     records = [read_record(path) for path in sorted(folder.glob("*/record.json"))]
     rows = [row for record in records for row in record["history"]]
