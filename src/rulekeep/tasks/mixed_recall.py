@@ -58,6 +58,8 @@ class MixedRecall(Recall):
     """4 to `rules` pairs of key and value; distances of queries follow a power law."""
 
     name: ClassVar[str] = "mixed_recall"
+    # Its own: it is no task of the catalogue.
+    version: ClassVar[int] = 1
     options_type: ClassVar[type[TaskOptions]] = MixedRecallOptions
 
     def __init__(self, options: MixedRecallOptions | None = None) -> None:
