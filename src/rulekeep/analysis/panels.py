@@ -119,10 +119,16 @@ def _panel(axes: Axes, panel: Panel, size: str) -> None:
 
 def _fill(axes: Axes, panel: Panel, inches: float, *, small: bool) -> None:
     """Everything inside the axes, which are so many inches wide."""
+    every = [p for one in panel.series for p in one.points]
+    singles = [xy for one in panel.series for line in one.seeds for xy in line]
     if panel.x_log:
         axes.set_xscale("log")
+        axes.set_xlim(*_log_axis(axes.xaxis, [p.x for p in every] + [x for x, _ in singles]))
     if panel.y_log:
         axes.set_yscale("log")
+        ends = [end for p in every for end in (p.low, p.high) if end is not None]
+        values = [p.y for p in every] + ends + [y for _, y in singles]
+        axes.set_ylim(*_log_axis(axes.yaxis, values))
     if panel.front:
         xs, ys = zip(*panel.front, strict=True)
         axes.step(xs, ys, where="post", color=GREY, linewidth=1.2, zorder=1)
@@ -142,12 +148,6 @@ def _fill(axes: Axes, panel: Panel, inches: float, *, small: bool) -> None:
         # With chance taken out a score may be below 0.
         lowest = min((point.y for one in panel.series for point in one.points), default=0.0)
         axes.set_ylim(min(0.0, lowest) - 0.03, 1.03)
-    for axis, is_log in ((axes.xaxis, panel.x_log), (axes.yaxis, panel.y_log)):
-        if is_log:
-            least, most = axis.get_view_interval()
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 100 * least else (1,)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-            axis.set_minor_locator(NullLocator())
     if panel.x_ticks:
         _fixed_ticks(axes.xaxis, [(tick, _short(tick)) for tick in panel.x_ticks])
         if len(panel.x_ticks) > 2.2 * inches:
@@ -155,6 +155,16 @@ def _fill(axes: Axes, panel: Panel, inches: float, *, small: bool) -> None:
     if small and panel.score:
         _fixed_ticks(axes.yaxis, [(tick, f"{tick:g}") for tick in (0, 0.5, 1)])
     axes.tick_params(length=2.5, pad=2)
+
+
+def _log_axis(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= 100 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axis.set_minor_locator(NullLocator())
+    # Limits of one's own: matplotlib's margins are none where all values are equal.
+    margin = max(1.15, (high / low) ** 0.06)
+    return low / margin, high * margin
 
 
 def _fixed_ticks(axis: Axis, ticks: Sequence[tuple[float, str]]) -> None:
