@@ -16,7 +16,7 @@ from rulekeep.running.building import own_options_first, resolve
 from rulekeep.running.costs import state_bytes
 from rulekeep.running.training import build
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs
-from rulekeep.sweeps.making import Grid, grid_of
+from rulekeep.sweeps.asked import Grid, grid_of
 from rulekeep.sweeps.presets import (
     CATALOGUE,
     PRESETS,

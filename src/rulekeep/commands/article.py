@@ -20,7 +20,8 @@ from rulekeep.specs import (
     split_names,
 )
 from rulekeep.specs.article import MOST_ARTICLE_STEPS
-from rulekeep.sweeps.making import How, make_runs
+from rulekeep.sweeps.asked import How
+from rulekeep.sweeps.making import make_runs
 from rulekeep.sweeps.planning import identity
 
 

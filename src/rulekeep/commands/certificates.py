@@ -12,7 +12,7 @@ from typing import Any
 from rulekeep.checks.certificate import LEVEL, MOST_EXCESS, Certificate
 from rulekeep.console import command_line
 from rulekeep.printable import markdown_table
-from rulekeep.records.provenance import code_of_file
+from rulekeep.records.identity import code_of_file
 from rulekeep.registry import source_of
 from rulekeep.tasks import Article, SampledTask, Task
 

@@ -73,7 +73,7 @@ def study(
 def _run(one: "Opened", workers: int | None) -> int:
     from rulekeep.commands.runs import sweep
     from rulekeep.study import RESULTS
-    from rulekeep.sweeps.making import Where
+    from rulekeep.sweeps.asked import Where
     from rulekeep.sweeps.presets import PRESETS
 
     code = 0

@@ -12,8 +12,7 @@ from rulekeep.compaction.messages import Count, Message, read_histories, word_co
 from rulekeep.language.compressions import Compression
 from rulekeep.language.declared import model_digest
 from rulekeep.language.families import Families, digest_of, read_families
-from rulekeep.records import provenance
-from rulekeep.records.identity import PROTOCOL, Identified
+from rulekeep.records.identity import PROTOCOL, Identified, content_digest, source_digest
 from rulekeep.registry import find_function
 from rulekeep.specs import UsageError
 from rulekeep.specs.compaction import COMPACTED, CompactionSpec
@@ -30,7 +29,6 @@ class ResolvedCompaction(Identified[CompactionSpec]):
     recorded: Sequence[Sequence[Message]]
     compactor: Compactor | None
     count: Count
-    notes: tuple[str, ...] = ()
 
 
 def resolve_compaction(
@@ -75,7 +73,7 @@ def resolve_compaction(
         words = {word.rpartition(":")[0] or word for word in (text, *text.split())}
         files = [file for file in map(Path, sorted(words)) if file.is_file()]
         if [file.suffix for file in files] == [".py"]:
-            versions[key] = provenance.content_digest(files[0])
+            versions[key] = content_digest(files[0])
         elif files:
             versions[key] = _digest(files)
     if spec.chat:
@@ -86,7 +84,7 @@ def resolve_compaction(
     for number in range(spec.histories if recorded else 1):
         made(families, spec, number, count, recorded)
     return ResolvedCompaction(
-        spec, asked, versions, provenance.digest(), families, recorded, compactor, count
+        spec, asked, versions, source_digest(), families, recorded, compactor, count
     )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from rulekeep.records import provenance
+from rulekeep.records.identity import content_digest
 from rulekeep.registry import find_function
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION
@@ -114,7 +114,7 @@ class Compression(NamedTuple):
         Those of a command are its program and each file among its words; the words are in the spec.
         """
         if is_function(self.name):
-            return provenance.content_digest(Path(self.name.rpartition(":")[0]))
+            return content_digest(Path(self.name.rpartition(":")[0]))
         if "/" not in self.name:
             return None
         program, *words = shlex.split(self.name)

@@ -101,9 +101,6 @@ def article_cells(
 
     Attention has one form only, so `serial` leaves its cells as they are. `rest` are further fields
     of every cell.
-
-    Raises:
-        UsageError: a value is impossible.
     """
     return [
         ArticleCell.parse(
