@@ -268,7 +268,7 @@ def test_a_failure_ends_its_history_alone_and_says_why(error: BaseException) -> 
 def test_a_hang_is_ended_though_the_compactor_catches_what_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "LIMIT_SECONDS", 0.1)
+    monkeypatch.setattr(compactors, "LIMIT_SECONDS", 0.1)
 
     def hanging(messages: list[Message]) -> list[Message]:
         try:

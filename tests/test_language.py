@@ -529,7 +529,7 @@ def fails(text, budget): raise RuntimeError("no")
     ("name", "said"),
     [
         ("outside.py:verbatim", "shorten what it returns"),
-        ("outside.py:number", "returned no text"),
+        ("outside.py:number", "returned int; return a list"),
         ("outside.py:fails", r"RuntimeError: no \(outside.py, line 4\)"),
         ("outside.py:other", "has no function other"),
         ("./gone", "cannot be run"),
@@ -541,7 +541,7 @@ def test_a_compactor_from_outside_that_fails_is_named(
     model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compactors, "LIMIT_SECONDS", 1.0)
+    monkeypatch.setattr("rulekeep.compaction.compactors.LIMIT_SECONDS", 1.0)
     (tmp_path / "outside.py").write_text(OUTSIDE)
     for script, line in {"fails": "echo broken >&2; exit 3", "hangs": "sleep 9"}.items():
         (tmp_path / script).write_text(f"#!/bin/sh\n{line}\n")
@@ -1032,13 +1032,13 @@ def test_a_command_counts_by_its_words_and_the_files_among_them(
         ("--model {} --compress kivi+ends@4bit", "leave the guard out"),
         ("--model {} --compress mine.py:cache@0.5", "takes budget; an eviction takes keys, "),
         ("--endpoint http://a/v1 --model m --compress mine.py:cut@0.5", "has no cache to cut"),
-        ("--model {} --compress mine.py:text@0.5", "takes words; a compactor takes text, "),
+        ("--model {} --compress mine.py:text@0.5", "takes words; a compactor takes messages, "),
         ("--model {} --compress mine.py:fine+ends@0.5", "leave the guard out"),
         ("--model {} --template {}/config.json", "leave it out"),
         ("--model {} --compress none,none", "name each once"),
         ("--model {} --rules nowhere.toml", "name a TOML file"),
         ("--model {} --rules-at-once 60", "can stand together"),
-        ("--model {} --chat {}/config.json", "it has 'architectures', "),
+        ("--model {} --chat {}/config.json", "no list of messages"),
         ("--model .", "has no weights"),
     ],
 )

@@ -10,17 +10,13 @@ round on, and the others go on. A run that is stopped goes on after the last his
 
 import copy
 import json
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rulekeep.compaction.compactors import (
-    LIMIT_SECONDS,
     Compactor,
     Logged,
     find,
@@ -48,7 +44,7 @@ from rulekeep.compaction.verdicts import (
 )
 from rulekeep.records.record import Kept, Round
 from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
-from rulekeep.registry import failure_line, find_function
+from rulekeep.registry import find_function
 from rulekeep.specs import CompactionSpec
 from rulekeep.specs.compaction import STAND_INS
 
@@ -148,12 +144,9 @@ def shortened(
         read = len(model.prompts) if model else 0
         if not failure:
             try:
-                with _at_most(LIMIT_SECONDS), redirect_stdout(sys.stderr):
-                    left = _left(resolved, history, number, at, given, budget, state, model)
+                left = _left(resolved, history, number, at, given, budget, state, model)
             except CompactionError as error:
                 failure = str(error)
-            except (Exception, SystemExit) as error:  # Whatever it is, it counts for this history.
-                failure = failure_line(error)
         seconds = time.perf_counter() - began
         standings.append(
             [
@@ -235,20 +228,3 @@ def _left(
         messages=messages, budget=budget, count=resolved.count, state=state, model=model,
         prompt=prompt,
     )  # fmt: skip
-
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """End what takes longer, as far as Python can."""
-
-    def end(*_: Any) -> None:
-        raise CompactionError(f"took over {seconds:g} s; make it end")
-
-    before = signal.signal(signal.SIGALRM, end)
-    # Again and again, as a compactor may catch what is raised in it.
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
