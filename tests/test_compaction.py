@@ -25,6 +25,7 @@ from rulekeep.compaction.messages import (
     word_count,
 )
 from rulekeep.compaction.resolving import resolve_compaction
+from rulekeep.language import checkpointed
 from rulekeep.language.families import read_families
 from rulekeep.records.record import Kept, Round
 from rulekeep.records.store import RunFolder
@@ -370,7 +371,7 @@ def test_two_compactors_are_compared_by_history() -> None:
 def test_a_run_that_was_stopped_gives_the_same_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpointed, "CHECKPOINT_SECONDS", 0.0)
     resolved = resolve_compaction(CompactionSpec.parse(compactor="keep_ends", **FEW))
     (tmp_path / "a").mkdir()
     folder, seen = RunFolder(tmp_path / "a"), list[int]()

@@ -54,11 +54,7 @@ def tokens_of(messages: Iterable[Message], count: Count = word_count) -> int:
 
 
 def read_messages(written: bytes) -> Any:
-    """What was written as JSON; else it is the text that is left.
-
-    Raises:
-        CompactionError: it is JSON that was cut off.
-    """
+    """What was written as JSON; else it is the text that is left."""
     text = written.decode(errors="replace")
     try:
         found = json.loads(text)
@@ -70,11 +66,7 @@ def read_messages(written: bytes) -> Any:
 
 
 def as_messages(left: Any) -> list[Message]:
-    """What a compactor returned, as messages of our own.
-
-    Raises:
-        CompactionError: it is no list of messages, or far too long.
-    """
+    """What a compactor returned, as messages of our own."""
     if isinstance(left, str):
         left = [{"role": "user", "content": left}] if left.strip() else []
     if not isinstance(left, (list, tuple)):

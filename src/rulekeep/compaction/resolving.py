@@ -37,11 +37,7 @@ class ResolvedCompaction(Identified[CompactionSpec]):
 def resolve_compaction(
     spec: CompactionSpec, compactor: Compactor | None = None
 ) -> ResolvedCompaction:
-    """Finds the compactor if none is given, families and a user's histories; no model is loaded.
-
-    Raises:
-        UsageError: one of them is not there, or cannot be.
-    """
+    """Finds the compactor if none is given, families and a user's histories; no model is loaded."""
     families = read_families(spec.rules or "agents")
     if unknown := {*spec.families} - families.keys():
         raise UsageError(f"families {', '.join(sorted(unknown))}: not in the rules; see the file")

@@ -9,7 +9,6 @@ round on, and the others go on. A run that is stopped goes on after the last his
 """
 
 import copy
-import json
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -42,8 +41,9 @@ from rulekeep.compaction.verdicts import (
     own_sentences,
     standing,
 )
+from rulekeep.language.checkpointed import checkpointed
 from rulekeep.records.record import Kept, Round
-from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
+from rulekeep.records.store import RunFolder, Values
 from rulekeep.registry import find_function
 from rulekeep.specs import CompactionSpec
 from rulekeep.specs.compaction import STAND_INS
@@ -51,7 +51,6 @@ from rulekeep.specs.compaction import STAND_INS
 if TYPE_CHECKING:
     from rulekeep.compaction.asking import Asker
 
-CHECKPOINT_SECONDS = 20.0
 _TOKENS_OF_A_SUMMARY = 1024
 
 
@@ -63,42 +62,23 @@ def run(
 ) -> Values:
     """Shortens every history of a cell, from its checkpoint if there is one."""
     del log
-    began, saved = time.perf_counter(), time.monotonic()
-    known = _load(folder.checkpoint)
     asker = _asker(resolved)
-    for number in range(known["done"], resolved.spec.histories):
+
+    def step(known: dict[str, Any], number: int) -> None:
         rules, rounds, choices = shortened(resolved, number, asker)
         known["rules"] += [row._asdict() for row in rules]
         known["rounds"] += [row._asdict() for row in rounds]
         known["choices"] += choices
-        known["done"] = number + 1
-        progress(number + 1)
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            write_bytes(folder.checkpoint, text_bytes(json.dumps(known)))
-            saved = time.monotonic()
+
+    start: dict[str, Any] = {"rules": [], "rounds": [], "choices": []}
+    values, known = checkpointed(resolved, folder, progress, start, step)
     return {
-        "status": "done",
-        "reason": None,
-        "spec": resolved.spec.as_recorded,
-        "source": resolved.source,
-        "history": [],
-        "evaluations": [],
-        "rules": known["rules"],
-        "rounds": known["rounds"],
-        "choices": known["choices"],
-        "costs": {"seconds": known["seconds"] + time.perf_counter() - began},
+        **values,
+        **{key: known[key] for key in start},
+        "costs": {"seconds": known["seconds"]},
         "environment": {},
         "notes": [],
     }
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """What was done before a stop; nothing where that cannot be read."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = {}
-    return {"rules": [], "rounds": [], "choices": [], "done": 0, "seconds": 0.0, **found}
 
 
 def _asker(resolved: ResolvedCompaction) -> "Asker | None":
@@ -213,11 +193,7 @@ def _left(
     resolved: ResolvedCompaction, history: History, number: int, at: int,
     messages: list[Message], budget: int, state: dict[str, Any], model: Any,
 ) -> list[Message]:  # fmt: skip
-    """What is left after one compaction.
-
-    Raises:
-        CompactionError: it is no history.
-    """
+    """What is left after one compaction."""
     spec = resolved.spec
     if resolved.compactor is None:
         assert spec.saved is not None
