@@ -45,7 +45,7 @@ def checkpointed(
         progress(number + 1)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = save()
-    values = {
+    values: Values = {
         "status": "done", "reason": None, "spec": resolved.spec.as_recorded,
         "source": resolved.source, "history": [], "evaluations": [],
     }  # fmt: skip

@@ -51,7 +51,7 @@ def run(
                 before = known[what].get(text, size)
                 known[what][text] = before + (size - before) / len(known["tokens"])
 
-    start = {"choices": [], "tokens": [], "bytes": {}, "left": {}}
+    start: dict[str, Any] = {"choices": [], "tokens": [], "bytes": {}, "left": {}}
     values, known = checkpointed(resolved, folder, progress, start, step)
     return {
         **values,
