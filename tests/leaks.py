@@ -180,15 +180,6 @@ class WritesToItsState(Honest):
         return y, (mean.copy_(after),)
 
 
-class KeepsTheTextBehindAView(Honest):
-    """Its state is a number a channel, which stands in front of all that was read."""
-
-    def forward(self, x, state=None):
-        y, (mean,) = super().forward(x, state)
-        read = 0 if state is None else state[0].untyped_storage().nbytes() // mean.nbytes
-        return y, (mean.new_zeros(read + x.shape[1], *mean.shape)[0].copy_(mean),)
-
-
 # Rows of a batch.
 MixesRows = says(lambda _, y, x, state: y - 1e-3 * y.mean(0))
 MixesRowsInEval = says(lambda own, y, x, state: y if own.training else y - 0.1 * y.mean(0))
@@ -369,7 +360,6 @@ class CutsWhatItStartsFrom(Honest):
 
 
 # Precision and device.
-RoundsInside = reads(lambda _, x, state: (x.float().to(x), state))
 RoundsInFloat32 = reads(
     lambda _, x, state: (x.bfloat16().float() if x.dtype is torch.float32 else x, state)
 )

@@ -4,7 +4,6 @@ It knows no roles and no masks: it splits words like `rule-7`, reads the instruc
 person would, and says what the answer is, where its rules stand and which are first uses.
 """
 
-import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import combinations, permutations, product
@@ -13,7 +12,6 @@ from typing import Any, NamedTuple
 from rulekeep.tasks import (
     TASKS,
     ApplyOptions,
-    FewCombinationsWarning,
     OverrideOptions,
     Recall,
     SampledTask,
@@ -39,9 +37,7 @@ class Told(NamedTuple):
 
 
 def make(task: type[SampledTask], **options: Any) -> SampledTask:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FewCombinationsWarning)
-        return task(task.options_type.parse(**options))  # type: ignore[call-arg]
+    return task(task.options_type.parse(**options))  # type: ignore[call-arg]
 
 
 def number(word: str) -> int:

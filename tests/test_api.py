@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import rulekeep as rk
-from rulekeep.records.provenance import class_text, text_digest
+from rulekeep.records.identity import class_digest
 
 SMALL = {key: value for key, value in tiny.TINY.items() if key != "mixer"}
 SMALL["test_contexts"] = [64]
@@ -117,8 +117,8 @@ def test_a_class_of_a_notebook_is_the_class_of_a_file(
 def test_the_version_of_a_class_without_a_file_is_its_source(
     monkeypatch: pytest.MonkeyPatch, before: str, after: str, *, same: bool
 ) -> None:
-    first = text_digest(class_text(cell(monkeypatch)))
-    second = text_digest(class_text(cell(monkeypatch, FADING.replace(before, after))))
+    first = class_digest(cell(monkeypatch))
+    second = class_digest(cell(monkeypatch, FADING.replace(before, after)))
     assert (first == second) is same
 
 

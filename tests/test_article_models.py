@@ -4,7 +4,7 @@ import as_published
 import pytest
 import torch
 
-from rulekeep.article.models import MemoryBlock, published_model
+from rulekeep.article.models import Block, published_model
 from rulekeep.mixers import MIXERS
 
 NAMES = ["attention", "compressed"]
@@ -66,7 +66,7 @@ def test_states_are_a_growing_cache_or_fixed_slots(name: str, growing: bool) -> 
 @pytest.mark.parametrize("name", ["delta", "gated_slots", "lstm"])
 def test_another_mixer_stands_in_the_memorys_block(name: str) -> None:
     torch.manual_seed(4)
-    block = MemoryBlock(lambda: MIXERS[name](64)).double()
+    block = Block(MIXERS[name](64), add_normed=False).double()
     x = torch.randn(2, 20, 64, dtype=torch.float64)
     y, _ = block(x)
     z = x + block.mixer(x)[0]

@@ -16,8 +16,8 @@ from tiny import COMMAND, rulekeep
 
 from rulekeep.console import EXIT_USAGE
 from rulekeep.records.store import RunFolder, read_record
+from rulekeep.sweeps.making import JobFinished
 from rulekeep.sweeps.planning import Plan
-from rulekeep.sweeps.sweep import JobFinished
 
 
 def test_a_run_prints_the_table_and_where_everything_is(quick: Quick) -> None:
@@ -64,7 +64,7 @@ def test_ctrl_c_keeps_finished_cells_and_says_so(
         yield JobFinished(first, RunFolder(runs / first.id).load())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rulekeep.sweeps.sweep.execute", interrupted)
+    monkeypatch.setattr("rulekeep.sweeps.making.execute", interrupted)
     done = rulekeep("article", *QUICK, "--out", "my run", cwd=tmp_path)
     assert done.returncode == 130
     begun, first, end = done.stderr.splitlines()

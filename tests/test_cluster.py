@@ -28,8 +28,8 @@ from rulekeep.executors import (
 from rulekeep.executors import cluster as cluster_module
 from rulekeep.records.store import BusyError, RunFolder
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.sweeps import planning, sweep
-from rulekeep.sweeps.job import MakeRun
+from rulekeep.sweeps import making, planning
+from rulekeep.sweeps.job import make_run
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -107,7 +107,7 @@ def finished(events: Iterator) -> dict[str, Finished]:
 def test_a_sweep_there_leaves_the_bits_of_one_here(address: str, tmp_path: Path) -> None:
     specs = [tiny.tiny(mixer=mixer) for mixer in ("slots", "delta")]
     for name, executor in (("there", DaskExecutor(address)), ("here", LocalExecutor(2))):
-        list(sweep.execute(planning.plan(specs, tmp_path / name), executor))
+        list(making.execute(planning.plan(specs, tmp_path / name), executor))
     there = tiny.timeless_records(tmp_path / "there")
     assert there == tiny.timeless_records(tmp_path / "here")
     assert [record["status"] for record in there.values()] == ["done"] * 2
@@ -235,7 +235,7 @@ def test_a_lost_scheduler_ends_every_run_as_killed(
     (tmp_path / "flag").touch()
     with cluster(tmp_path, ("--no-nanny",)) as running:
         # It is known to have begun as soon as it waits.
-        events = sweep.execute(planned, DaskExecutor(running.address))
+        events = making.execute(planned, DaskExecutor(running.address))
         threading.Thread(
             target=lambda: until(lambda: pids(tmp_path, "in")) and running.scheduler.kill()
         ).start()
@@ -252,7 +252,7 @@ def test_a_worker_that_does_not_see_the_runs_of_the_sweep_is_a_usage_error(
 ) -> None:
     run = planning.Job(str(tmp_path / "gone"), "an id", "a run", 4)
     with pytest.raises(UsageError, match=r"gone: the worker on .* does not see the runs"):
-        MakeRun("none", keep_weights=False)(run, print)
+        make_run(run, print, tracker="none", keep_weights=False)
 
 
 @pytest.mark.parametrize("address", ["", "host:port", "nonsense://host:1", "a free port"])
@@ -263,9 +263,3 @@ def test_a_scheduler_that_is_not_there_is_said_in_one_line(address: str) -> None
         with pytest.raises(UsageError, match=f"^scheduler '{wrong}': no Dask scheduler") as caught:
             DaskExecutor(wrong)
     assert "\n" not in str(caught.value)
-
-
-def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(UsageError, match=r"pip install 'rulekeep\[dask\]'$"):
-        DaskExecutor("tcp://127.0.0.1:8786")

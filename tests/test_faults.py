@@ -54,7 +54,7 @@ def misbehaved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
     folder = tmp_path_factory.mktemp("misbehaved")
     specs = {name: spoilt(folder, name) for name in MISBEHAVING} | {"good": tiny.tiny()}
     # A limit for the others would be one for this machine.
-    hangs = made([specs.pop("hangs")], folder / "runs", limit=8)
+    hangs = made([specs.pop("hangs")], folder / "runs", time_limit=8)
     records = made([*specs.values()], folder / "runs")
     return dict(zip(["hangs", *specs], [*hangs, *records], strict=True))
 

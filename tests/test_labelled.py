@@ -285,8 +285,8 @@ def test_labels_stand_apart_and_are_shown_and_written() -> None:
     ("kind", "options", "said"),
     [
         (Mqar, {"updates": 17}, "updates 17: must be from 0 to 16"),
-        (NoisyRecall, {"rules": 1}, "rules 1: must be from 2 to 64"),
-        (SelectiveCopy, {"placement": "marked"}, "placement 'marked': must be 'early'"),
+        (NoisyRecall, {"rules": 1}, "rules 1: input should be greater than or equal to 2"),
+        (SelectiveCopy, {"placement": "marked"}, "placement 'marked': input should be 'early'"),
     ],
 )
 def test_impossible_options_are_refused_with_their_range(

@@ -30,7 +30,7 @@ from rulekeep.reporting import language as shown
 from rulekeep.reporting.language_charts import charts
 from rulekeep.reporting.write import write_report
 from rulekeep.specs import LanguageSpec, UsageError
-from rulekeep.sweeps import planning, sweep
+from rulekeep.sweeps import making, planning
 
 SHIPPED = read_families("")
 CHAT = (Message("system", "Be kind. Your name is Nora."), Message("user", "Hello there, friend."))
@@ -841,8 +841,8 @@ def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
         compress=("none", "knorm@0.5", "kivi@4bit", "keep_last@0.5"),
     )  # fmt: skip
     planned = planning.plan([one], tmp_path / "runs")
-    events = sweep.execute(planned, LocalExecutor(1))
-    (event,) = [event for event in events if isinstance(event, sweep.JobFinished)]
+    events = making.execute(planned, LocalExecutor(1))
+    (event,) = [event for event in events if isinstance(event, making.JobFinished)]
     assert event.record.status == "done", event.record.reason
     (found,) = read_runs(tmp_path / "runs").records
     assert len(found.choices) == 4 * 5 * (2 + 1) * 2

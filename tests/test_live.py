@@ -13,8 +13,8 @@ from test_terminal import HOSTILE, is_plain
 
 from rulekeep.records import Record
 from rulekeep.sweeps.live import shown
+from rulekeep.sweeps.making import JobFinished
 from rulekeep.sweeps.planning import Job
-from rulekeep.sweeps.sweep import JobFinished
 
 # A name that rich would take for markup, and a terminal for a command; as it is shown.
 NAME = "[bold red]odd\x1b[31m\u202e.py"

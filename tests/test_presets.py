@@ -16,7 +16,7 @@ from rulekeep.running.building import own_options_first, resolve
 from rulekeep.running.costs import state_bytes
 from rulekeep.running.training import build
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs
-from rulekeep.sweeps.making import Grid, grid_of
+from rulekeep.sweeps.asked import Grid, grid_of
 from rulekeep.sweeps.presets import (
     CATALOGUE,
     PRESETS,
@@ -357,8 +357,6 @@ def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
 
 
 @pytest.mark.slow
-# `apply` with 2 rules has few: planning says so, and so does each record.
-@pytest.mark.filterwarnings("ignore::rulekeep.tasks.FewCombinationsWarning")
 @pytest.mark.parametrize("function", [*PRESETS.values(), *OF_STUDIES], ids=lambda one: one.__name__)
 def test_every_preset_and_sweep_of_a_study_can_be_made(
     function: Callable[..., Sequence[AnySpec]],

@@ -12,7 +12,7 @@ from report_records import HOSTILE, Values, read_runs, record, typed
 
 from rulekeep import cli
 from rulekeep.checks import certificate
-from rulekeep.records.provenance import code_of_file
+from rulekeep.records.identity import code_of_file
 from rulekeep.records.store import packed_values, write_record
 from rulekeep.reporting import write as reported
 from rulekeep.reporting.certified import certificates

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from rulekeep.executors import Executor, Failure, Finished, Started
 from rulekeep.records.store import BusyError, RunFolder
 from rulekeep.specs import RunSpec
-from rulekeep.sweeps import planning, sweep
+from rulekeep.sweeps import making, planning
 from rulekeep.sweeps.job import BUSY
 
 SPECS: dict[str, RunSpec] = {}
@@ -100,8 +100,8 @@ class Folder(RuleBasedStateMachine):
         executor = Scripted(ends)
         statuses = {
             event.job.id: event.record.status
-            for event in sweep.execute(planned, executor)
-            if isinstance(event, sweep.JobFinished)
+            for event in making.execute(planned, executor)
+            if isinstance(event, making.JobFinished)
         }
         # What is whole is never made again, and nothing twice.
         assert not self.whole.keys() & {*executor.made}
@@ -149,7 +149,7 @@ class Folder(RuleBasedStateMachine):
         identity = [*specs()][which]
         job = planning.Job(str(self.root.absolute()), identity, "a run", 12)
         with RunFolder(self.root / identity).locked(), pytest.raises(BusyError):
-            sweep._record(job, KILLED)
+            making._record(job, KILLED)
 
     @invariant()
     def what_is_whole_stands(self) -> None:

@@ -1,7 +1,5 @@
 """What a drawn sample must be: every task of ours is, and what is not is told in one line."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from reading import SAMPLED
@@ -54,18 +52,6 @@ def test_a_run_on_scattered_answers_is_screened_and_not_refused() -> None:
     spec = next(iter(script("literature", "studies").literature([])))
     assert spec.task.endswith(MixedRecall.__name__)
     screen(resolve_any(spec))
-
-
-@pytest.mark.parametrize("layout", ["exam", "zoology"])
-@pytest.mark.parametrize("command", ["show", "data"])
-def test_commands_draw_both_layouts_of_recall(
-    run: Callable[..., tuple[int, bytes, str]], command: str, layout: str
-) -> None:
-    code, output, errors = run(
-        command, "recall", "--context", "128", "--n", "2", "--layout", layout
-    )
-    assert (code, "must be" in errors) == (0, False)
-    assert len(output.splitlines()) >= 2
 
 
 def test_scattered_answers_are_held_against_the_contract_of_a_task() -> None:

@@ -196,7 +196,7 @@ def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
         f"if multiprocessing.parent_process() and not flag.exists():\n    flag.touch()\n{body}"
     )
     spec = tiny.tiny(mixer=plugin(tmp_path, "kills", top))
-    (record,) = made([spec], tmp_path / "runs", keep_weights=False)
+    (record,) = made([spec], tmp_path / "runs", weights=False)
     (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
     if moment == "after its name":
         assert record.status == "done"
@@ -204,7 +204,7 @@ def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
     else:
         assert record.status == "killed"
         assert list(folder.glob(".record.json.tmp-*"))
-        (record,) = made([spec], tmp_path / "runs", keep_weights=False)
+        (record,) = made([spec], tmp_path / "runs", weights=False)
         assert [record.status, record.attempt] == ["done", 2]
     assert RunFolder(folder).load() == record
     assert not list(folder.glob(".record.json.tmp-*"))
@@ -323,7 +323,7 @@ def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("rulekeep.sweeps.sweep.execute", interrupted)
+        patched.setattr("rulekeep.sweeps.making.execute", interrupted)
         with pytest.raises(KeyboardInterrupt) as ended:
             runs.sweep("asking.py", out="runs", where=runs.Where(workers=1))
     again = "rulekeep sweep asking.py --out runs"

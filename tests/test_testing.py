@@ -182,22 +182,10 @@ class OfOtherWords(Broken):
         return sample._replace(rule_words=self.rule_words)
 
 
-class FailingLate(Broken):
-    def spoil(self, sample, streams, split):
-        if split == "train" and sample.tokens.sum() % 7 == 0:
-            raise ValueError("late")
-        return sample
-
-
 NEAR = {
     "no source stands in the last 33 tokens before the answer",
     "readers without memory stay at chance",
 }
-
-
-class Failing(Broken):
-    def spoil(self, sample, streams, split):
-        return sample._replace(rule=sample.no_such_field)
 
 
 @pytest.mark.parametrize(
@@ -212,14 +200,12 @@ class Failing(Broken):
         (Misaligned, "tables are aligned"),
         (WrongSource, "what stands at the source decides the answer"),
         *((task, NEAR) for task in (Near, NearAndGiven, NearAndWider)),
-        (FailingLate, "the task's own code runs"),
         (Restated, "decoys say nothing of the rules"),
         (RestatedAsAFiller, "decoys say nothing of the rules"),
         (RestatedWithoutAList, "decoys say nothing of the rules"),
         (NoRole, "roles are roles, an answer's in the answer alone"),
         (AnswersEarly, "roles are roles, an answer's in the answer alone"),
         (OfOtherWords, "rules and their decoys are of rule_words"),
-        (Failing, "the task's own code runs"),
     ],
 )
 def test_a_broken_task_is_named_by_what_is_broken(

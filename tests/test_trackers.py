@@ -4,20 +4,29 @@ import importlib.machinery
 import math
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import until
 
-from rulekeep.running.trackers import Tracker, TrackerName, TrackerWarning, check_tracker
+from rulekeep.running.trackers import TrackerName, TrackerWarning, check_tracker, tracked
 from rulekeep.specs import UsageError
 
+FIGURES = {25: {"val_loss": 1.5}, 50: {"val_loss": math.nan, "retention": 0.5}}
+SPEC = {"mixer": "<b>delta</b>", "seed": 1}
 
-def follow(name: TrackerName, folder: Path) -> None:
-    kept = Tracker(name, folder, {"mixer": "<b>delta</b>", "seed": 1})
-    kept.log(25, {"val_loss": 1.5})
-    kept.log(50, {"val_loss": math.nan, "retention": 0.5})
-    kept.finish("done", {"retention": 0.75})
+
+def follow(
+    name: TrackerName, folder: Path, figures: Mapping[int, dict[str, float]] = FIGURES
+) -> None:
+    def run(log: Any) -> dict[str, Any]:
+        for step, row in figures.items():
+            log(step, row)
+        return {"status": "done", "costs": {"retention": 0.75}}
+
+    tracked(name, folder, SPEC, run)
 
 
 class Service(types.ModuleType):
@@ -62,15 +71,12 @@ def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
     assert losses[0].value == 1.5
     assert math.isnan(losses[1].value)
     # Taken up again, an attempt that ends before it tells anything takes nothing away.
-    cut_off = Tracker("tensorboard", tmp_path, {})
-    cut_off.finish("failed", {})
+    with pytest.raises(ZeroDivisionError):
+        tracked("tensorboard", tmp_path, {}, lambda _: {"costs": 1 / 0})
     again = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("val_loss")
     assert [e.step for e in again] == [25, 50]
     # Taken up at step 50, what the first attempt told of it is told once.
-    taken_up = Tracker("tensorboard", tmp_path, {})
-    for step in (50, 75):
-        taken_up.log(step, {"val_loss": step})
-    taken_up.finish("done", {})
+    follow("tensorboard", tmp_path, {step: {"val_loss": step} for step in (50, 75)})
     again = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("val_loss")
     assert [(e.step, e.value) for e in again] == [(25, 1.5), (50, 50), (75, 75)]
     (spec,) = events.Tensors("spec/text_summary")

@@ -170,7 +170,7 @@ def test_a_report_that_cannot_be_written_whole_leaves_what_stood_there(
         code, output, errors = run("report", "runs", "--out", out)
         assert (code, output) == (2, b"")
         (line,) = errors.splitlines()
-        assert line.endswith("No space left on device; make room, or name another place")
+        assert line.endswith("No space left on device; mend it, or name another place")
         assert f"{out}/" in line
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
     assert not [*(tmp_path / "new").iterdir()]
@@ -191,6 +191,6 @@ def test_a_full_disk_is_bad_usage_with_the_file_and_the_fix(
         assert (code, output) == (2, b"")
         (line,) = errors.splitlines()
         assert line.startswith("rulekeep: ")
-        fix = "make room, or name another place"
+        fix = "mend it, or name another place"
         assert line.endswith(f"{file}: No space left on device; {fix}")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

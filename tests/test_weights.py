@@ -26,11 +26,11 @@ from rulekeep.records.weights import TYPES, check_weights
 from rulekeep.running import run as running
 from rulekeep.running.building import resolve
 from rulekeep.running.model_figures import validate
-from rulekeep.running.retest_job import Job, Outcome, retest_job
+from rulekeep.running.retest_job import Job, retest_job
 from rulekeep.running.training import build
 from rulekeep.running.weights import WeightsError, digest, load_weights, save_weights, weights_of
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.sweeps import planning, sweep
+from rulekeep.sweeps import making, planning
 
 SPEC = tiny.tiny(test_contexts=[64], long_test_examples=3)
 
@@ -56,7 +56,7 @@ def finished(made_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made_once, tmp_path / "runs" / made_once.name))
 
 
-def add_lengths(folder: Path, *contexts: int, examples: int | None = None) -> Outcome:
+def add_lengths(folder: Path, *contexts: int, examples: int | None = None) -> list[str]:
     job = Job(folder=str(folder), contexts=contexts, examples=examples, command="a command")
     return retest_job(job, lambda _: None)
 
@@ -93,7 +93,7 @@ def test_weights_do_not_depend_on_how_a_run_came_about(
 
 
 def test_a_run_that_is_told_to_keeps_no_weights(tmp_path: Path) -> None:
-    (record,) = tiny.made([SPEC], tmp_path / "runs", keep_weights=False)
+    (record,) = tiny.made([SPEC], tmp_path / "runs", weights=False)
     assert record.weights is None
     assert not list(tmp_path.rglob("*.safetensors"))
 
@@ -107,12 +107,12 @@ def test_every_command_that_makes_runs_can_be_told_to_keep_no_weights(
 ) -> None:
     asked = []
 
-    def execute(planned: Any, *given: Any, keep_weights: bool) -> Any:
-        asked.append(keep_weights)
+    def execute(planned: Any, executor: Any, how: Any) -> Any:
+        asked.append(how.weights)
         return iter(())
 
     monkeypatch.setattr(LocalExecutor, "prepare", lambda self: None)
-    monkeypatch.setattr(sweep, "execute", execute)
+    monkeypatch.setattr(making, "execute", execute)
     planning.plan([SPEC], tmp_path / "planned")
     words = {
         "run": ["run", "--steps", "2", "--warmup-steps", "0", "--out", "out"],
@@ -331,7 +331,7 @@ def test_lengths_tested_later_are_those_of_a_run_that_asked_at_once(
     at_once = spec.model_copy(update={"test_contexts": (*sorted({*spec.tested, *longer}),)})
     folder = finish(tmp_path / "later", spec)
     finish(tmp_path / "once", at_once)
-    assert add_lengths(folder, *longer) == Outcome(longer, [])
+    assert add_lengths(folder, *longer) == []
     later, once = (read_record(tmp_path / name / "record.json") for name in ("later", "once"))
     assert later["evaluations"] == once["evaluations"]
     assert later["costs"]["state_bytes"] == once["costs"]["state_bytes"]
@@ -351,15 +351,15 @@ def test_a_length_is_tested_again_only_with_more_examples(
 ) -> None:
     before = (finished / "record.json").read_bytes()
     outcome = add_lengths(finished, 64)
-    assert outcome.notes == ["64 tokens: tested already, with 4 examples"]
-    assert add_lengths(finished, 64, examples=3).tested == ()
+    assert outcome == ["64 tokens: tested already, with 4 examples"]
+    assert len(add_lengths(finished, 64, examples=3)) == 1
     assert (finished / "record.json").read_bytes() == before
-    assert add_lengths(finished, 64, 96, examples=6).tested == (64, 96)
+    assert add_lengths(finished, 64, 96, examples=6) == []
     record = read_record(finished / "record.json")
     rows = [row for row in record["evaluations"] if row["split"] == "test"]
     assert [(row["context"], row["n"]) for row in rows] == [(64, 6), (96, 6)]
-    assert add_lengths(finished, 64, 96).tested == ()
-    assert add_lengths(finished, 96, examples=7).tested == (96,)
+    assert len(add_lengths(finished, 64, 96)) == 2
+    assert add_lengths(finished, 96, examples=7) == []
     later = read_record(finished / "record.json")["tested_later"]
     assert [one["context"] for one in later] == [64, 96]
 
@@ -390,8 +390,7 @@ def test_another_torch_is_said_and_the_test_goes_on(finished: Path) -> None:
     record = read_record(finished / "record.json")
     changed(finished, environment={**record["environment"], "torch": "1.0"})
     outcome = add_lengths(finished, 96)
-    assert outcome.tested == (96,)
-    assert outcome.notes[0].startswith("the run was made with torch 1.0, and this is ")
+    assert outcome[0].startswith("the run was made with torch 1.0, and this is ")
 
 
 @pytest.mark.core
@@ -403,8 +402,7 @@ def test_figures_that_differ_in_rounding_are_said_and_kept_and_others_refused(
     near = last["val_loss"] * (1 + 1e-6)
     changed(finished, history=[*record["history"][:-1], {**last, "val_loss": near}])
     outcome = add_lengths(finished, 96)
-    assert outcome.tested == (96,)
-    assert outcome.notes[0].startswith("figures are not those of the record to the bit")
+    assert outcome[0].startswith("figures are not those of the record to the bit")
     (entry,) = read_record(finished / "record.json")["tested_later"]
     assert entry["differences"] == {"val_loss": [near, last["val_loss"]]}
     changed(finished, history=[*record["history"][:-1], {**last, "val_loss": 9.0}])
@@ -425,12 +423,6 @@ def test_lengths_that_cannot_be_are_refused(
 ) -> None:
     folder = finish(tmp_path / "done", tiny.tiny(**changes))
     assert message in refusal(folder, *contexts)
-
-
-def test_a_run_without_weights_is_told_what_to_do(finished: Path) -> None:
-    RunFolder(finished).weights.unlink()
-    said = f"{finished}: no weights were kept; let rulekeep explain {finished} train it again"
-    assert refusal(finished, 96).startswith(said)
 
 
 def test_a_run_that_another_process_is_at_is_left_alone(

@@ -21,7 +21,8 @@ from rulekeep import cli
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import Record, RunFolder, Values, read_record
 from rulekeep.specs import RunSpec
-from rulekeep.sweeps import planning, sweep
+from rulekeep.sweeps import making, planning
+from rulekeep.sweeps.asked import How
 
 # Only what hangs takes so long.
 WAIT_SECONDS = 600
@@ -127,12 +128,10 @@ def sweep_file(folder: Path, specs: Iterable[RunSpec], name: str = "grid") -> st
     return str(path)
 
 
-def made(
-    specs: Iterable[RunSpec], root: Path, workers: int = 2, limit: float | None = None, **options
-) -> list[Record]:
+def made(specs: Iterable[RunSpec], root: Path, workers: int = 2, **how: Any) -> list[Record]:
     """Plans and makes these runs; their records in the order of the specs, those that stood too."""
     planned = planning.plan(specs := list(specs), root)
-    events = sweep.execute(planned, LocalExecutor(workers), limit, **options)
+    events = making.execute(planned, LocalExecutor(workers), How(**how))
     found = {event.job.id: event.record for event in events if hasattr(event, "record")}
     found |= {record.id: record for record in planned.finished}
     return [found[planning.identity(spec)] for spec in specs]

@@ -19,8 +19,8 @@ from rulekeep.checks.screening import screen
 from rulekeep.console import EXIT_USAGE, say, tell
 from rulekeep.records import Record
 from rulekeep.records.folders import make_folder
+from rulekeep.records.identity import plugin_closure
 from rulekeep.records.pack import CorruptRecordError, packed, unpacked
-from rulekeep.records.provenance import plugin_closure
 from rulekeep.records.store import (
     Values,
     packed_values,
@@ -123,7 +123,7 @@ def _of_one(
     resolved = next(iter(wanted[name].values()))
     for mixer in resolved.spec.mixers:
         if is_outside(mixer) and (file := plugin_file(mixer)):
-            own = plugin_closure([file])
+            own = plugin_closure(file)
             code[mixer] = "\n\n".join(f"# {one.name}\n{one.read_text('utf-8')}" for one in own)
     if len(missing) == len(wanted[name]):
         known = " or ".join(PROTOCOLS)

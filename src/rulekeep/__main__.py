@@ -8,9 +8,10 @@ from typing import NoReturn
 def main() -> NoReturn:
     """The console entry point: Ctrl-C while its modules load ends it in one line too."""
     try:
-        from rulekeep import cli
+        # Not as an attribute of the package, which finds its public names alone.
+        import rulekeep.cli
 
-        cli.main()
+        rulekeep.cli.main()
     except KeyboardInterrupt:
         os.write(2, b"rulekeep: interrupted\n")
         os._exit(130)

@@ -162,7 +162,8 @@ def run(
     """
     from rulekeep.executors.here import executor_for
     from rulekeep.running.building import run_spec
-    from rulekeep.sweeps.making import How, make_runs
+    from rulekeep.sweeps.asked import How
+    from rulekeep.sweeps.making import make_runs
 
     values |= {"task": _name(task, TASKS), "mixer": _name(mixer, MIXERS)}
     spec = run_spec(
@@ -203,7 +204,8 @@ def sweep(
         UsageError: a name is unknown, or a value cannot be.
     """
     from rulekeep.executors.here import executor_for
-    from rulekeep.sweeps.making import Grid, How, Where, grid_of, make_runs
+    from rulekeep.sweeps.asked import Grid, How, Where, grid_of
+    from rulekeep.sweeps.making import make_runs
 
     text = None if mixers is None else ",".join(map(_written, mixers))
     where, asked = Where.parse(workers=workers), Grid.parse(**grid)
@@ -235,18 +237,15 @@ def test(run: Place, *, contexts: Sequence[int], examples: int | None = None) ->
         RunFailedError: the test left no result.
     """
     from rulekeep.executors.here import executor_for
-    from rulekeep.running.retest_job import Job, Outcome, no_weights, retest_job
+    from rulekeep.running.retest_job import Job, retest_job
 
-    folder, record, spec = done_run(_path(run))
+    folder, _, spec = done_run(_path(run))
     place = str(folder.path.absolute())
     job = Job.parse(folder=place, contexts=contexts, examples=examples, command=command_line())
-    standing = {row.context for row in record.tests()}
-    if not folder.weights.exists() and not standing.issuperset(job.contexts):
-        raise UsageError(no_weights(folder.path))
-    outcome: Outcome = executor_for([spec.task, *spec.mixers], 1).result(
+    notes: list[str] = executor_for([spec.task, *spec.mixers], 1).result(
         retest_job, job, lambda step: say(f"testing: length {step} of at most {len(job.contexts)}")
     )
-    for note in outcome.notes:
+    for note in notes:
         say(note)
     return open_run(folder.path)
 

@@ -6,7 +6,6 @@ Exit codes: 0 all well, 1 a figure out of tolerance or a failed run, 2 bad usage
 141 standard output closed early.
 """
 
-import errno
 import os
 import signal
 import sys
@@ -116,13 +115,12 @@ def _carried_out() -> int:
     except OSError as error:
         # A full disk, or a place that cannot be written: a user can mend it.
         place = f"{error.filename}: " if error.filename else ""
-        fix = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend it"
         try:
             sys.stdout.flush()
         except OSError:
             # Python would try once more as it ends, and tell of it in its own words.
             _give_up_output()
-        return _refused(f"{place}{error.strerror or error}; {fix}, or name another place")
+        return _refused(f"{place}{error.strerror or error}; mend it, or name another place")
     except (ValueError, RuntimeError) as error:
         # Where they were raised they have been loaded; help needs none of it.
         from rulekeep.executors.base import RunFailedError

@@ -29,7 +29,12 @@ from typing import Any, TypeVar, final
 
 from pydantic import ValidationError, create_model
 
-from rulekeep.records import provenance
+from rulekeep.records.identity import (
+    class_digest,
+    content_digest,
+    is_installed,
+    source_digest,
+)
 from rulekeep.specs import Option, Spec, UsageError, choose
 
 _T = TypeVar("_T")
@@ -73,11 +78,7 @@ class Registry(Mapping[str, type[_T]]):
         return name in self._classes
 
     def module(self, name: str) -> str:
-        """The module of a name; it is not imported.
-
-        Raises:
-            KeyError: there is no such name.
-        """
+        """The module of a name; it is not imported."""
         if name not in self:
             raise KeyError(name)
         return f"{self._package}.{name}"
@@ -138,11 +139,7 @@ class Registry(Mapping[str, type[_T]]):
         return ast.get_docstring(ast.parse(loader.get_source(self.module(name)) or "")) or ""
 
     def public(self, name: str, others: Mapping[str, str]) -> Any:
-        """A public name of the package: a class of the registry, or of `others` by its module.
-
-        Raises:
-            AttributeError: there is no such name.
-        """
+        """A public name of the package: a class of the registry, or of `others` by its module."""
         places = {kind: module for module, kind in self._classes.items()} | dict(others)
         if name not in places:
             raise AttributeError(f"module {self._package!r} has no attribute {name!r}")
@@ -159,21 +156,17 @@ def options_of(kind: type[Any]) -> type[Spec]:
         UsageError: an annotation names no type that an option can have.
     """
     try:
-        return _signature_as_spec(kind)
+        fields: dict[str, Any] = {}
+        for name, parameter in parameters_of(kind).items():
+            if name != "serial":
+                annotation = parameter.annotation
+                if annotation in (parameter.empty, Any):
+                    annotation = Option
+                default = ... if parameter.default is parameter.empty else parameter.default
+                fields[name] = (annotation, default)
+        return create_model(f"{kind.__name__}Options", __base__=Spec, **fields)
     except Exception as error:
         raise UsageError(f"{kind.__name__}: its options cannot be: {failure_line(error)}") from None
-
-
-def _signature_as_spec(kind: type[Any]) -> type[Spec]:
-    fields: dict[str, Any] = {}
-    for name, parameter in parameters_of(kind).items():
-        if name != "serial":
-            annotation = parameter.annotation
-            if annotation in (parameter.empty, Any):
-                annotation = Option
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[name] = (annotation, default)
-    return create_model(f"{kind.__name__}Options", __base__=Spec, **fields)
 
 
 def parameters_of(kind: type[Any]) -> dict[str, inspect.Parameter]:
@@ -192,11 +185,7 @@ def parameters_of(kind: type[Any]) -> dict[str, inspect.Parameter]:
 
 
 def make(what: str, kind: Callable[..., _T], *values: Any) -> _T:
-    """What a class of a user makes of these values; `what` asks for it.
-
-    Raises:
-        UsageError: its code raises an exception.
-    """
+    """What a class of a user makes of these values; `what` asks for it."""
     try:
         return kind(*values)
     except UsageError:
@@ -208,11 +197,7 @@ def make(what: str, kind: Callable[..., _T], *values: Any) -> _T:
 
 
 def find_function(name: str, known: Iterable[str], default: str) -> Callable[..., Any]:
-    """The function of `FILE.py` (named `default`) or `FILE.py:function`; of `known` names a hint.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """The function of `FILE.py` (named `default`) or `FILE.py:function`; of `known` a hint."""
     what = f"{default} {name!r}"
     place, _, attribute = (f"{name}:{default}" if name.endswith(".py") else name).rpartition(":")
     if not place:
@@ -242,11 +227,7 @@ def is_outside(name: str) -> bool:
 
 
 def plugin_file(name: str) -> Path | None:
-    """The file that `file.py:Class` or `module:Class` names; None for one of the package.
-
-    Raises:
-        UsageError: there is no such file or module.
-    """
+    """The file that `file.py:Class` or `module:Class` names; None for one of the package."""
     place, colon, _ = name.rpartition(":")
     if not colon:
         return None
@@ -267,40 +248,32 @@ def version_of(name: str, kind: type[Any]) -> int | str:
         return declared
     if declared is not None:
         raise UsageError(f"{name!r}: its version is {declared!r}; declare a whole number")
-    if held_class(name) is not None:
-        return provenance.text_digest(_text_of(name, kind))
-    path = plugin_file(name)
-    assert path is not None, f"{kind} of the package declares no version"
-    return provenance.content_digest(path)
+    content = _content_of(name)
+    assert content is not None, f"{kind} of the package declares no version"
+    return content
 
 
 def source_of(names: Iterable[str]) -> str:
     """A digest of this package, and of the parts of these names that are outside it."""
-    files, texts = dict[Path, None](), list[str]()
-    for name in names:
-        if (kind := held_class(name)) is not None:
-            texts.append(_text_of(name, kind))
-        elif (path := plugin_file(name)) is not None:
-            files[path] = None
-    return provenance.digest(files, texts)
+    return source_digest(filter(None, map(_content_of, dict.fromkeys(names))))
 
 
-def _text_of(name: str, kind: type[Any]) -> str:
-    try:
-        return provenance.class_text(kind)
-    except OSError:
-        raise UsageError(
-            f"{name!r}: its source text cannot be read here; write it in a file and name "
-            f"FILE.py:{kind.__name__}"
-        ) from None
+def _content_of(name: str) -> str | None:
+    """A digest of a class from outside; None for one of the package."""
+    if (kind := held_class(name)) is not None:
+        try:
+            return class_digest(kind)
+        except OSError:
+            raise UsageError(
+                f"{name!r}: its source text cannot be read here; write it in a file and name "
+                f"FILE.py:{kind.__name__}"
+            ) from None
+    path = plugin_file(name)
+    return content_digest(path) if path else None
 
 
 def _load(place: str, what: str) -> ModuleType:
-    """The module of a file or of an importable name; `what` asks for it.
-
-    Raises:
-        UsageError: there is none, or it raises an exception.
-    """
+    """The module of a file or of an importable name; `what` asks for it."""
     is_file = place.endswith(".py") or "/" in place
     if is_file and not Path(place).is_file():
         raise UsageError(f"{what}: there is no file {place} in {Path.cwd()}")
@@ -360,4 +333,4 @@ def failure_place(error: BaseException) -> str:
 def _is_foreign(file: str) -> bool:
     """Whether a file is of Python or of an installed package."""
     path = Path(file)
-    return file.startswith("<") or path.is_relative_to(_STANDARD) or provenance.is_installed(path)
+    return file.startswith("<") or path.is_relative_to(_STANDARD) or is_installed(path)

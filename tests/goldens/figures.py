@@ -6,7 +6,6 @@ expected to move stands under "Where the code is touched", each in one small fun
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -27,7 +26,7 @@ from rulekeep.running.building import mixer_options, resolve, resolve_cell
 from rulekeep.running.costs import environment, prepare_process
 from rulekeep.running.training import build, train_model
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
-from rulekeep.tasks import TASKS, FewCombinationsWarning, Sample, SampledTask
+from rulekeep.tasks import TASKS, Sample, SampledTask
 
 ROOT = Path(__file__).parents[2]
 # Off the grid of the chunked forms, whose chunks have 16, 32 or 64 tokens, and longer than the
@@ -131,8 +130,7 @@ def protocol() -> int:
 def settled() -> Iterator[None]:
     """The arithmetic of a run, whatever ran before in this process; global streams are kept."""
     prepare_process()
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore", FewCombinationsWarning)
+    with torch.random.fork_rng(devices=[]):
         yield
 
 

@@ -6,10 +6,9 @@
 The article evaluates on one set of examples only: for its curves and as its test.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rulekeep.article.models import ArticleModel
-from rulekeep.article.scores import ArticleScores, article_scores
+from rulekeep.article.scores import article_scores
 from rulekeep.article.streams import replay
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running.building import ResolvedCell
@@ -26,18 +25,9 @@ from rulekeep.running.costs import environment, peak_memory_bytes, prepare_proce
 from rulekeep.running.evaluation import answering
 from rulekeep.running.training import DivergedError, Step, answer_loss, train
 from rulekeep.specs import ArticleCell
-from rulekeep.tasks.base import AnswerTable
 from rulekeep.tasks.sampled import Sample
 
 EVALUATE_EVERY = 25
-
-
-class Evaluation(NamedTuple):
-    """Loss in nats per supervised token (the mean over batches), answers, scores."""
-
-    loss: float
-    predictions: AnswerTable
-    scores: ArticleScores
 
 
 def run(
@@ -53,20 +43,16 @@ def run(
     The folder stays unchanged: a cell takes a minute, and starts again if it is interrupted.
     """
     prepare_process()
-    start, cell = time.perf_counter(), resolved.spec
+    start, cell, spec = time.perf_counter(), resolved.spec, resolved.spec.training
     streams = replay(cell)
-    spec = cell.training
     answer = streams.train.answers.shape[1]
     model = streams.model.to(cell.device)
     train_tokens = torch.from_numpy(streams.train.tokens).to(cell.device)
 
     def answer_logits(tokens: Tensor) -> Tensor:
         # The last token predicts nothing that is supervised.
-        logits: Tensor = model(tokens[:, :-1], last=answer)
+        logits: Tensor = model(tokens[:, :-1].to(cell.device), last=answer)
         return logits
-
-    def scored_logits(tokens: Tensor) -> Tensor:
-        return answer_logits(tokens.to(cell.device)).cpu()
 
     def batch_loss(rows: list[int]) -> Tensor:
         batch = train_tokens[rows]
@@ -74,44 +60,41 @@ def run(
 
     history: list[dict[str, Any]] = []
     last: Step | None = None
-    evaluation: Evaluation | None = None
+    test: dict[str, Any] = {}
     status, reason = "done", None
     try:
         for last in train(model, batch_loss, streams.batches, spec):
             progress(last.number)
             if last.number in (1, cell.steps) or last.number % EVALUATE_EVERY == 0:
                 with answering(model):
-                    evaluation = evaluate(scored_logits, streams.validation, spec.batch_size)
-                if not math.isfinite(evaluation.loss):
+                    test = evaluate(answer_logits, streams.validation, spec.batch_size)
+                if not np.isfinite(test["val_loss"]):
                     raise DivergedError("validation loss", last.number, last.loss)
-                history.append(
-                    {
-                        "step": last.number,
-                        "train_loss": last.loss,
-                        "val_loss": evaluation.loss,
-                        **evaluation.scores.figures,
-                        "train_seconds": last.train_seconds,
-                        "elapsed_seconds": time.perf_counter() - start,
-                    }
-                )
-                log(last.number, history[-1])
+                row = {"step": last.number, "train_loss": last.loss, **test}
+                del row["chance"]
+                row |= {
+                    "train_seconds": last.train_seconds,
+                    "elapsed_seconds": time.perf_counter() - start,
+                }
+                history.append(row)
+                log(last.number, row)
     except DivergedError as error:
-        status, reason, evaluation = "diverged", str(error), None
-    if cell.joining_mixer is not None and evaluation is not None:
+        status, reason, test = "diverged", str(error), {}
+    first = torch.from_numpy(streams.validation.tokens[: spec.batch_size]).to(cell.device)
+    if cell.joining_mixer is not None and test:
         # One batch, as it was scored: a mixer from elsewhere may see what follows.
-        batch = torch.from_numpy(streams.validation.tokens[: spec.batch_size]).to(cell.device)
-        _check_causality(cell, model, batch, answer_logits)
+        _check_causality(cell, model, first, answer_logits)
     with torch.no_grad():
-        first = torch.from_numpy(streams.validation.tokens[:1]).to(cell.device)
-        states = model.states(first)
+        states = model.states(first[:1])
     tokens = last.number * spec.batch_size * cell.context if last else 0
+    of_test = {"split": "test", "context": cell.context, "n": len(streams.validation.tokens)}
     return {
         "status": status,
         "reason": reason,
         "spec": cell.as_recorded,
         "source": resolved.source,
         "history": history,
-        "evaluations": [_row(cell, evaluation)] if evaluation else [],
+        "evaluations": [{**of_test, **test}] if test else [],
         "costs": {
             "train_seconds": last.train_seconds if last else 0.0,
             "steps": last.number if last else 0,
@@ -125,25 +108,24 @@ def run(
     }
 
 
+@torch.no_grad()
 def evaluate(
     answer_logits: Callable[[Int[Tensor, "batch context"]], Float[Tensor, "batch answer v"]],
     sample: Sample,
     batch_size: int,
-) -> Evaluation:
+) -> dict[str, Any]:
     """Scores a predictor as the article does, teacher-forced, the examples taken in order.
 
-    `answer_logits` maps whole sequences to the logits of their answer tokens, each
-    predicted from the tokens before it.
+    `answer_logits` maps whole sequences to the logits of their answer tokens, each predicted from
+    the tokens before it. `val_loss` is the mean over batches, in nats per supervised token.
     """
-    tokens = torch.from_numpy(sample.tokens)
     losses, predictions = [], []
-    with torch.no_grad():
-        for batch in tokens.split(batch_size):
-            logits = answer_logits(batch)
-            losses.append(answer_loss(logits, batch).item())
-            predictions.append(logits.argmax(dim=-1).numpy())
-    answers = np.concatenate(predictions)
-    return Evaluation(float(np.mean(losses)), answers, article_scores(answers, sample))
+    for batch in torch.from_numpy(sample.tokens).split(batch_size):
+        logits = answer_logits(batch).cpu()
+        losses.append(answer_loss(logits, batch).item())
+        predictions.append(logits.argmax(dim=-1).numpy())
+    scores = article_scores(np.concatenate(predictions), sample)
+    return {"val_loss": float(np.mean(losses)), **scores.figures, "chance": scores.chance}
 
 
 def _check_causality(
@@ -163,14 +145,3 @@ def _check_causality(
     check.add(told, read, answers, torch.ones_like(answers, dtype=torch.bool), whole=True)
     if said := check.fault():
         raise causality_error(f"at {cell.context} tokens: {said}")
-
-
-def _row(cell: ArticleCell, evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "split": "test",
-        "context": cell.context,
-        "n": len(evaluation.predictions),
-        "val_loss": evaluation.loss,
-        **evaluation.scores.figures,
-        "chance": evaluation.scores.chance,
-    }

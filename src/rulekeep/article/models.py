@@ -10,9 +10,8 @@ joins in the block of the slot memory.
 """
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, final
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -29,61 +28,34 @@ from rulekeep.tasks.article import Article
 HEADS = 4
 
 
-class Block(nn.Module, ABC):
-    """A mixer, and the layers that the article puts around it."""
+class Block(nn.Module):
+    """A mixer, and the layers that the article puts around it.
 
-    mixer: Mixer
+    Around attention, with `add_normed`, they are those of
+    `torch.nn.TransformerEncoderLayer(64, 4, 256, dropout=0, activation="gelu")`; around the y of a
+    memory LayerNorm(x + y + F(x + y)).
+    """
 
-    @abstractmethod
-    def around(
-        self, x: Float[Tensor, "batch time width"], mixed: Float[Tensor, "batch time width"]
-    ) -> Float[Tensor, "batch time width"]:
-        """The block's output, from its input and the mixer's output at the same positions."""
+    def __init__(self, mixer: Mixer, *, add_normed: bool) -> None:
+        super().__init__()
+        self.mixer, self.add_normed = mixer, add_normed
+        self.expand, self.contract = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, WIDTH)
+        self.norm_mixed, self.norm_out = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+
+    def _around(self, x: Tensor, mixed: Tensor) -> Tensor:
+        return feed_forward(
+            x, mixed, self.norm_mixed, self.expand, self.contract, self.norm_out,
+            add_normed=self.add_normed,
+        )  # fmt: skip
 
     def forward(self, x: Float[Tensor, "batch time width"]) -> tuple[Tensor, Any]:
         """Outputs at every position, and the mixer's state after the last."""
         mixed, state = self.mixer(x)
-        return self.around(x, mixed), state
+        return self._around(x, mixed), state
 
     def tail(self, x: Float[Tensor, "batch time width"], last: int) -> Tensor:
         """Outputs at the last positions only."""
-        return self.around(x[:, -last:], self.mixer.tail(x, last))
-
-
-@final
-class AttentionBlock(Block):
-    """`torch.nn.TransformerEncoderLayer(64, 4, 256, dropout=0, activation="gelu")`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mixer = Attention(WIDTH, heads=HEADS)
-        self.expand = nn.Linear(WIDTH, HIDDEN)
-        self.contract = nn.Linear(HIDDEN, WIDTH)
-        self.norm_mixed = nn.LayerNorm(WIDTH)
-        self.norm_out = nn.LayerNorm(WIDTH)
-
-    def around(self, x: Tensor, mixed: Tensor) -> Tensor:
-        return feed_forward(
-            x, mixed, self.norm_mixed, self.expand, self.contract, self.norm_out, add_normed=True
-        )
-
-
-@final
-class MemoryBlock(Block):
-    """LayerNorm(x + y + F(x + y)) around the y of a memory, the published one or another."""
-
-    def __init__(self, make: Callable[[], Mixer]) -> None:
-        super().__init__()
-        self.mixer = make()
-        self.norm_mixed = nn.LayerNorm(WIDTH)
-        self.expand = nn.Linear(WIDTH, HIDDEN)
-        self.contract = nn.Linear(HIDDEN, WIDTH)
-        self.norm_out = nn.LayerNorm(WIDTH)
-
-    def around(self, x: Tensor, mixed: Tensor) -> Tensor:
-        return feed_forward(
-            x, mixed, self.norm_mixed, self.expand, self.contract, self.norm_out, add_normed=False
-        )
+        return self._around(x[:, -last:], self.mixer.tail(x, last))
 
 
 class ArticleModel(nn.Module):
@@ -129,19 +101,18 @@ class ArticleModel(nn.Module):
         return out
 
 
-def attention_blocks() -> list[Block]:
-    """Attention as published: both layers start as copies of one."""
-    first = AttentionBlock()
-    return [first, *(copy.deepcopy(first) for _ in range(LAYERS - 1))]
-
-
 def memory_blocks(make: Callable[[], Mixer]) -> list[Block]:
     """A memory of its own in each layer."""
-    return [MemoryBlock(make) for _ in range(LAYERS)]
+    return [Block(make(), add_normed=False) for _ in range(LAYERS)]
 
 
 def published_model(name: str, context: int, *, serial: bool = False) -> ArticleModel:
     """One of the article's two; `serial` runs the slot memory as a loop over tokens."""
+
+    def attention_blocks() -> list[Block]:
+        first = Block(Attention(WIDTH, heads=HEADS), add_normed=True)
+        return [first, *(copy.deepcopy(first) for _ in range(LAYERS - 1))]
+
     if name == "attention":
         return ArticleModel(attention_blocks, context)
     return ArticleModel(lambda: memory_blocks(lambda: Slots(WIDTH, serial=serial)), context)

@@ -34,8 +34,10 @@ from rulekeep.specs import (
     ArticleCell,
 )
 from rulekeep.tasks.article import Article
+from rulekeep.tasks.base import Split
 from rulekeep.tasks.sampled import Sample
 
+_SPLITS: tuple[Split, Split] = ("train", "test")
 TRAIN_EXAMPLES = 480
 VALIDATION_EXAMPLES = 120
 # What the streams of two published variants were called when their weights were drawn.
@@ -70,29 +72,27 @@ def replay(cell: ArticleCell) -> CellStreams:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.seed)
         for context in contexts:
-            train_rows = _shuffled(stream, task, TRAIN_EXAMPLES)
-            validation_rows = _shuffled(stream, task, VALIDATION_EXAMPLES)
+            rows = {
+                "train": _shuffled(stream, task, TRAIN_EXAMPLES),
+                "test": _shuffled(stream, task, VALIDATION_EXAMPLES),
+            }
             models = {
                 name: published_model(name, context, serial=cell.serial) for name in ARTICLE_MODELS
             }
             for name in ARTICLE_MODELS:
                 if (context, name) == (cell.context, same_as):
-                    return CellStreams(
-                        _joining(cell) if cell.joining_mixer else models[name],
-                        task.examples(
-                            "train", context, decoys=_decoys(cell, "train"), rows=train_rows
-                        ),
-                        task.examples(
-                            "test", context, decoys=_decoys(cell, "test"), rows=validation_rows
-                        ),
-                        _batches(stream),
+                    model = _joining(cell) if cell.joining_mixer else models[name]
+                    train, test = (
+                        task.examples(split, context, decoys=_decoys(cell, split), rows=rows[split])
+                        for split in _SPLITS
                     )
+                    return CellStreams(model, train, test, _batches(stream))
                 for _ in range(PUBLISHED_STEPS):
                     stream.sample(range(TRAIN_EXAMPLES), PUBLISHED_BATCH_SIZE)
     raise AssertionError(f"no such cell: {cell}")
 
 
-def _decoys(cell: ArticleCell, split: str) -> np.random.Generator | None:
+def _decoys(cell: ArticleCell, split: Split) -> np.random.Generator | None:
     if cell.decoys == "published":
         return None
     return np.random.default_rng(named_seed("article decoys", split, cell.seed))

@@ -48,7 +48,6 @@ from rulekeep.checks.readers import (
     join_cells,
     of_rows,
 )
-from rulekeep.checks.sample_form import whole_samples
 from rulekeep.specs import UsageError
 from rulekeep.tasks import Role, Sample, SampledTask, Split
 
@@ -143,7 +142,6 @@ def certify(
 
     Raises:
         UsageError: at this context the source of every answer stands in a local reader's window.
-        SampleError: the task draws something that is no sample.
     """
     widest = max(windows)
     train, test = (
@@ -180,14 +178,11 @@ def judge(train: Seen, test: Seen, windows: Sequence[int] = WINDOWS) -> Certific
 
 
 def draw(task: SampledTask, split: Split, context: int, n: int, seed: int) -> Iterator[Sample]:
-    """Examples in pieces that fit in memory at any context.
-
-    Raises:
-        SampleError: the code of the task fails, or draws something that is no sample.
-    """
+    """Examples in pieces that fit in memory at any context."""
     # Two at least: one alone does not tell where the answers of the others stand.
-    step, named = max(2, _CHUNK_TOKENS // context), f"task {task.name!r}, split {split}"
-    return whole_samples(named, task, split, context, n, seed=seed, step=step)
+    step = max(2, _CHUNK_TOKENS // context)
+    for start in range(0, n, step):
+        yield task.sample(split, context, min(step, n - start), seed=seed, start=start)
 
 
 def look(samples: Iterator[Sample], words: int, widest: int) -> Seen:

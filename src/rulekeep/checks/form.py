@@ -3,7 +3,6 @@
 Each function gives a line, or None if nothing is wrong.
 """
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,16 +12,6 @@ from torch.nn.parameter import is_lazy
 from rulekeep.mixers.base import Mixer, MixerError, auxiliary_loss, part_of, start_step
 
 
-def said_of_call(mixer: Mixer) -> str | None:
-    """Why `forward` cannot be called as the contract says."""
-    signature = inspect.signature(part_of(mixer).forward)
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        return f"forward takes {signature}: must take (x, state=None)"
-    return None
-
-
 def said_of_result(result: object, x: Tensor) -> str | None:
     """What is wrong with the form of the result of `forward` for `x`."""
     if not isinstance(result, tuple) or len(result) != 2:
@@ -30,11 +19,9 @@ def said_of_result(result: object, x: Tensor) -> str | None:
     y, state = result
     if said := said_of_state(state, len(x)):
         return said
-    if not isinstance(y, Tensor) or y.shape != x.shape:
-        got = list(y.shape) if isinstance(y, Tensor) else f"a {type(y).__name__}"
-        return f"the output is {got} for {list(x.shape)}: must be a tensor of the same shape"
-    if y.dtype != x.dtype:
-        return f"the output is {y.dtype} for an input of {x.dtype}: return y.to(x.dtype)"
+    if not isinstance(y, Tensor) or (y.shape, y.dtype) != (x.shape, x.dtype):
+        got = f"{list(y.shape)}, {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
+        return f"the output is {got} for {list(x.shape)}, {x.dtype}: must be the same"
     return said_of_numbers(y)
 
 
@@ -57,16 +44,13 @@ def said_of_numbers(y: Tensor) -> str | None:
 def said_of_parts(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
     """What a call has added to a state dictionary, or lengthened there."""
     if made := ", ".join(sorted(after.keys() - before.keys())):
-        fix = "make it in the constructor (a buffer with persistent=False), or no checkpoint fits"
-        return f"its first call makes {made}: {fix} and no weight is trained"
+        return f"its first call makes {made}: make it in the constructor, or no checkpoint fits"
     for name, part in after.items():
         old = before[name]
         # Extra state may be anything, and the shape of a lazy parameter is its first call's.
         if isinstance(part, Tensor) and not is_lazy(old) and part.shape != old.shape:
-            return (
-                f"a call turns {name} from {list(old.shape)} to {list(part.shape)}: make it "
-                "persistent=False, or neither a checkpoint nor kept weights fit"
-            )
+            shapes = f"from {list(old.shape)} to {list(part.shape)}"
+            return f"a call turns {name} {shapes}: make it persistent=False, or no checkpoint fits"
     return None
 
 

@@ -29,33 +29,23 @@ def device_of(mixer: Mixer) -> torch.device:
 
 
 class StateSize(NamedTuple):
-    """Bytes of the state of one sequence after this many tokens, counted from its tensors.
-
-    `held` is the most memory that these tensors have kept so far: a view keeps its whole base.
-    """
+    """Bytes of the state of one sequence after this many tokens, counted from its tensors."""
 
     tokens: int
     bytes: int
-    held: int
 
 
 @torch.no_grad()
 def state_sizes(mixer: Mixer, width: int, tokens: Sequence[int] = SIZED_AT) -> Iterator[StateSize]:
     """The size of a state after each of these lengths, in rising order."""
-    stream, state, length, held = torch.Generator().manual_seed(0), None, 0, 0
+    stream, state, length = torch.Generator().manual_seed(0), None, 0
     device = device_of(mixer)
     for goal in tokens:
         while length < goal:
             time = min(_PIECE, goal - length)
             _, state = mixer(torch.randn(1, time, width, generator=stream).to(device), state)
             length += time
-            held = max(held, _held(state))
-        yield StateSize(goal, state_bytes([state]), held)
-
-
-def _held(state: Any) -> int:
-    stores = [part.untyped_storage() for part in state if isinstance(part, torch.Tensor)]
-    return sum({store.data_ptr(): store.nbytes() for store in stores}.values())
+        yield StateSize(goal, state_bytes([state]))
 
 
 @torch.no_grad()

@@ -12,25 +12,30 @@ from rulekeep.mixers.base import part_of
 from rulekeep.registry import failure_line
 
 ALLOWED_IN_FLOAT32 = 1e-3
-ALLOWED_OF_SLOPES = 1e-5
-# A change that float64 has and float32 has not.
-_NEAR = 1e-13
+ALLOWED_OF_SLOPES = 1e-4
+_STEP, _LEAST = 1e-6, 1e-9
 # Tokens of a hard input; eight times as many of the same.
 HARD = 512
 
 
 def slopes(subject: Subject) -> Verdict:
-    """Gradients against central differences along a random direction."""
-    differences, mixer = Differences(ALLOWED_OF_SLOPES), subject.made()
+    """Gradients against central differences along a random direction, as torch compares them."""
+    mixer = subject.made()
     if getattr(part_of(mixer), "surrogate_gradient", False):
         return None, "skipped: it says that its gradient is a surrogate, and no slope"
     for size in (Size(2, 1), Size(2, 17), Size(2, 65)):
         x = subject.drawn(size.batch, size.length)
         # Without a state too: what it starts from may be learned.
         for past, state in ((size.past, subject.state(mixer, size)), (0, None)):
-            gradients, measured = probes.slopes(mixer, x, state)
-            differences.add(gradients, measured, f"{size.length} tokens after {past}, batch 2")
-    return differences.verdict
+            try:
+                torch.autograd.gradcheck(
+                    *probes.as_function(mixer, x, state), fast_mode=True, eps=_STEP,
+                    atol=_LEAST, rtol=ALLOWED_OF_SLOPES, check_undefined_grad=False,
+                )  # fmt: skip
+            except RuntimeError as error:
+                said = " ".join(str(error).split())[:300]
+                return False, f"{size.length} tokens after {past}, batch 2: {said}"
+    return True, f"as central differences at 1, 17 and 65 tokens; allowed: {ALLOWED_OF_SLOPES:.0e}"
 
 
 def reach(subject: Subject) -> Verdict:
@@ -91,37 +96,16 @@ def follows(subject: Subject) -> Verdict:
                     return False, f"{name} is {part.dtype} for a mixer and input of {dtype}"
                 if part.device != x.device:
                     return False, f"{name} is on torch's default device, not on that of the input"
-    if _rounds_inside(subject):
-        return False, (
-            f"float64 is rounded inside: inputs {_NEAR} of themselves apart give the same output; "
-            f"rows that compare to {subject.allowed:.0e} may fail for that alone"
-        )
     return True, "float32 and float64, each while the other is torch's default; another device too"
-
-
-def _rounds_inside(subject: Subject) -> bool:
-    mixer, x = subject.made(), subject.drawn(2, 33)
-    with torch.no_grad():
-        y, near, further = (mixer(x * (1 + by))[0] for by in (0.0, _NEAR, 1e-3))
-    moved = y != further
-    # A few values stand so near an edge that they are rounded the other way.
-    return bool(((y == near) & moved).sum() > moved.sum() / 2)
 
 
 def state_size(subject: Subject) -> Verdict:
     """How the state grows, counted from its tensors; growing is no fault."""
     subject = subject._replace(dtype=torch.float32)
     sizes = list(state_sizes(subject.as_it_starts(), subject.width))
-    first, *_, before, last = sizes
+    first, *_, last = sizes
     if len({size.bytes for size in sizes}) == 1:
-        constant = f"constant: {last.bytes:,} bytes at {first.tokens} to {last.tokens:,} tokens"
-        # What a piece of the text leaves behind is bounded by the piece.
-        if last.held > 2 * before.held:
-            return False, (
-                f"{constant}, but they are views that keep {before.held:,} bytes at "
-                f"{before.tokens:,} tokens and {last.held:,} at {last.tokens:,}: clone what is kept"
-            )
-        return True, constant
+        return True, f"constant: {last.bytes:,} bytes at {first.tokens} to {last.tokens:,} tokens"
     listed = ", ".join(f"{size.bytes:,} at {size.tokens:,}" for size in sizes)
     a_token = (last.bytes - first.bytes) / (last.tokens - first.tokens)
     return True, f"growing, {a_token:,.0f} bytes a token: {listed} tokens"

@@ -3,10 +3,8 @@
 Outputs and states are weighted by fixed random numbers and summed; gradients are of that sum.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,12 +12,7 @@ from torch import Tensor
 
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import real
-from rulekeep.running.causality import LEAST_SCALE, in_pieces
-
-_STEP, _STEPS = 1e-6, (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-# As a share of the slope: so near the gradient, no better step is looked for.
-_AGREES = 1e-6
-_DIRECTIONS = 4
+from rulekeep.running.causality import in_pieces
 
 
 def drawn(batch: int, time: int, width: int, seed: int = 0) -> Tensor:
@@ -78,53 +71,22 @@ def gradients(mixer: Mixer, x: Tensor, function: Callable[[Tensor], Tensor]) -> 
     return _with_gradients({"output": function(leaves["x"])}, leaves)
 
 
-def slopes(mixer: Mixer, x: Tensor, state: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Along random directions of each input: the gradient's slope, and central differences."""
-    leaves = _leaves(mixer, x, state)
-    found = _with_gradients(_joined(mixer, leaves, state, [x.shape[1]]), leaves)
-    said, measured = {}, {}
-    stream = torch.Generator().manual_seed(3)
-    for name, leaf in leaves.items():
-        if not leaf.requires_grad:
-            continue
-        shape = _DIRECTIONS, *leaf.shape
-        directions = torch.randn(shape, generator=stream, dtype=leaf.dtype).to(leaf.device)
-        along = real(directions) * real(found[f"gradient of {name}"])
-        own = said[f"slope along {name}"] = along.flatten(1).sum(1)
-        moved = partial(_moved, mixer, leaves, state, name)
-        each = [_slope(moved, *pair) for pair in zip(directions, own, strict=True)]
-        measured[f"slope along {name}"] = torch.stack(each)
-    return said, measured
+def as_function(
+    mixer: Mixer, x: Tensor, state: Any
+) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor]]:
+    """The outputs of a call as a function of every number that gets a gradient; and these."""
+    leaves = {n: leaf for n, leaf in _leaves(mixer, x, state).items() if leaf.requires_grad}
+    weights = {name for name, _ in mixer.named_parameters()}
 
+    def outputs(*numbers: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(leaves, numbers, strict=True))
+        before = {name: given.get(name, part) for name, part in of_state(state).items()}
+        called = given["x"], like(state, [*before.values()])
+        own = {name: part for name, part in given.items() if name in weights}
+        made = named(*torch.func.functional_call(mixer, own, called))
+        return tuple(part for part in made.values() if part.requires_grad)
 
-def _slope(moved: Callable[[Tensor], Tensor], along: Tensor, said: Tensor) -> Tensor:
-    """The slope along a direction of what moves by it, by central differences.
-
-    A step may be too long where the function bends sharply, as the norm of next to nothing does,
-    and too short for the precision. So where the usual one does not give what the gradient says,
-    others are tried: of two steps in turn that agree best, the shorter one counts. Which they are
-    does not depend on the gradient.
-    """
-
-    def at(step: float) -> Tensor:
-        return (moved(step * along) - moved(-step * along)) / (2 * step)
-
-    usual = at(_STEP)
-    if (usual - said).abs() <= _AGREES * max(usual.abs().item(), LEAST_SCALE):
-        return usual
-    found = torch.stack([at(step) for step in _STEPS])
-    # No number is far from any.
-    return found[found.diff().abs().nan_to_num(math.inf).argmin() + 1]
-
-
-def _moved(mixer: Mixer, leaves: Mapping[str, Tensor], state: Any, name: str, by: Tensor) -> Tensor:
-    with torch.no_grad():
-        kept = leaves[name].clone()
-        leaves[name].add_(by)
-        outputs = _joined(mixer, leaves, state, [leaves["x"].shape[1]])
-        weighted = [(out * weight).sum() for out, weight in _weighted(outputs)]
-        leaves[name].copy_(kept)
-    return torch.stack(weighted).sum()
+    return outputs, [leaf.detach().clone().requires_grad_() for leaf in leaves.values()]
 
 
 def _leaves(mixer: Mixer, x: Tensor, state: Any) -> dict[str, Tensor]:

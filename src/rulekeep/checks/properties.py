@@ -15,7 +15,6 @@ from torch import Tensor
 from rulekeep.checks import probes
 from rulekeep.checks.differences import Differences
 from rulekeep.checks.form import (
-    said_of_call,
     said_of_numbers,
     said_of_parts,
     said_of_result,
@@ -47,14 +46,6 @@ ROUND = 1024
 BATCHES = (Size(8, 65), Size(257, 5))
 
 
-def _adapter(name: str) -> str:
-    """A line that makes a mixer of a layer without a state."""
-    return (
-        f"as in `class {name}Mixer(rulekeep.Stateless): "
-        f"__init__ = lambda self, width: rulekeep.Stateless.__init__(self, {name}(width))`"
-    )
-
-
 def answers_otherwise(subject: Subject) -> bool:
     """Whether a call in eval mode gives, or writes to, anything else than one in train mode."""
     mixers = subject.made(), subject._replace(scored=True).made()
@@ -82,12 +73,7 @@ def form(subject: Subject) -> Verdict:
     """A tensor as the input is, and a tuple of tensors with the batch first."""
     mixer, parts = subject.as_it_starts(), list[list[int]]()
     if not callable(getattr(part_of(mixer), "init_state", None)):
-        return False, (
-            "it has no init_state: a layer without a state goes behind rulekeep.Stateless, "
-            f"{_adapter(type(part_of(mixer)).__name__)}"
-        )
-    if said := said_of_call(mixer):
-        return False, said
+        return False, "it has no init_state: a layer without a state goes behind rulekeep.Stateless"
     if not subject.scored:
         # In float32: a part that the mixer does not hold follows no other precision.
         rough = subject._replace(dtype=torch.float32)

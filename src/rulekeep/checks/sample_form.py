@@ -1,25 +1,14 @@
 """The form of a drawn sample: aligned tables, and tokens of the vocabulary.
 
-A task of a user may draw anything. An error is reported here once, in one line, before other code
-fails on it.
+A task of a user may draw anything: `rulekeep check-task` and the screen of a run look here.
 """
 
 from collections.abc import Iterator
-from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool
 
-from rulekeep.registry import failure_line
-from rulekeep.specs import UsageError
-from rulekeep.tasks import Article, Role, Sample, SampledTask, Split
-
-AnyTask: TypeAlias = SampledTask | Article
-
-
-class SampleError(UsageError):
-    """A task draws something that is no sample, or its code fails."""
-
+from rulekeep.tasks import Role, Sample, SampledTask
 
 _OF_CONTEXT = ("tokens", "roles")
 _MASKS = ("supervised", "rule", "first_mention", "item", "prohibition")
@@ -51,12 +40,14 @@ def form_of(sample: Sample, words: int, n: int, context: int) -> Iterator[tuple[
             ("first uses are uses of rules", first & ~sample.rule, sample.rule),
             ("chance is above 0 and at most 1", sample.supervised & ~chance, sample.chance),
             ("first uses have a source before them", first & ~known, sample.source),
+            ("no answer is a rule's and an item at once", sample.rule & sample.item, sample.rule),
         ):
             said = None
             if count := np.count_nonzero(odd):
                 said = f"{count:,} of {odd.size:,} are {table[odd][0]} or the like"
             yield what, said
         yield "rules and their decoys are of rule_words", _odd_rule_words(sample, first & known)
+        yield "there are first uses", None if first.any() else "there are none"
 
 
 def _misfits(sample: Sample, n: int, context: int) -> list[str]:
@@ -94,6 +85,9 @@ def _odd_roles(sample: Sample) -> str | None:
         return f"roles: {unknown[0]} is none, they are 0 to {max(Role)}"
     if (sample.roles[:, : sample.answer_start] == Role.ANSWER).any():
         return "roles: some before answer_start are an answer's; give them Role.PLAIN"
+    of_answer = sample.roles[:, sample.answer_start :]
+    if sample.labels is None and (sample.supervised & (of_answer != Role.ANSWER)).any():
+        return "roles: some that are supervised are no answer's; give them Role.ANSWER"
     return None
 
 
@@ -107,37 +101,7 @@ def _odd_rule_words(sample: Sample, used: Bool[np.ndarray, "n answer"]) -> str |
     return f"rule_words: token {missing[0]} is a rule's, and not of them" if missing.size else None
 
 
-def said_of_sample(task: AnyTask, sample: Sample, n: int, context: int) -> str | None:
+def said_of_sample(task: SampledTask, sample: Sample, n: int, context: int) -> str | None:
     """What is wrong with the form of `n` examples; None if nothing is."""
     every = form_of(sample, len(task.vocabulary), n, context)
     return next((f"{what}: {said}" for what, said in every if said), None)
-
-
-def whole_samples(
-    named: str, task: AnyTask, split: Split, context: int, n: int, *, seed: int, step: int
-) -> Iterator[Sample]:
-    """Examples 0 to `n` - 1, `step` at a time; raises as `whole_sample`, and for `n` below 1."""
-    for start in range(0, max(1, n), step):
-        count = min(step, n - start)
-        yield whole_sample(named, task, split, context, count, seed=seed, start=start)
-
-
-def whole_sample(
-    named: str, task: AnyTask, split: Split, context: int, n: int, *, seed: int, start: int
-) -> Sample:
-    """The sample of `task.sample`, after a check of its form; messages call the task `named`.
-
-    Raises:
-        UsageError: a value is out of its range.
-        SampleError: the code of the task fails, or draws something that is no sample.
-    """
-    try:
-        sample = task.sample(split, context, n, seed=seed, start=start)
-        said = said_of_sample(task, sample, n, context)
-    except UsageError:
-        raise
-    except Exception as error:
-        said = failure_line(error)
-    if said is not None:
-        raise SampleError(f"{named}: {said}")
-    return sample

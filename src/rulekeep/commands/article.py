@@ -15,13 +15,13 @@ from rulekeep.specs import (
     PUBLISHED_CONTEXTS,
     PUBLISHED_SEED,
     PUBLISHED_STEPS,
-    ArticleCell,
     ArticleDecoys,
     article_cells,
     split_names,
 )
 from rulekeep.specs.article import MOST_ARTICLE_STEPS
-from rulekeep.sweeps.making import How, make_runs
+from rulekeep.sweeps.asked import How
+from rulekeep.sweeps.making import make_runs
 from rulekeep.sweeps.planning import identity
 
 
@@ -61,43 +61,27 @@ def article(
         Folder of runs, runs/article-TIME if left out. A cell that stands there is not made again.
     """
     cells = article_cells(
-        contexts=contexts,
-        models=split_names(models),
-        seeds=seeds,
-        steps=steps,
-        serial=serial,
-        decoys=decoys,
-        device=device,
-    )
+        contexts=contexts, models=split_names(models), seeds=seeds, steps=steps, serial=serial,
+        decoys=decoys, device=device,
+    )  # fmt: skip
     check_device(device)
     folder = run_folder("article", out)
-    made = make_runs(
-        lambda _: sorted(cells, key=_length, reverse=True), folder, LocalExecutor(workers),
-        how=How(weights=False),
-    )  # fmt: skip
+    # The longest, which take longest, begin first.
+    first = sorted(cells, key=lambda cell: cell.context, reverse=True)
+    made = make_runs(lambda _: first, folder, LocalExecutor(workers), how=How(weights=False))
     records = {cell: made.records.get(identity(cell)) for cell in cells}
     results = {cell: one for cell, one in records.items() if one is not None and one.is_result}
-    failures = list[str]()
-    if results:
-        compared = comparison(results)
-        failures = compared.failures
-        longest = max(cell.context for cell in results)
-        reader = leak_scores(longest, decoys=decoys)["retention"]
-        tell(f"\n{compared.table}\n\nAs published: {compared.verdict}.")
-        tell(
-            f"Without memory: a reader of the last {WINDOW} tokens has {reader:.3f} of first rules "
-            f"right at {longest:,} tokens."
-        )
-        tell(f"Curves, costs, means and intervals: rulekeep report {pasted(folder)}")
-        tell(
-            "Next: rulekeep demo (two minutes), or rulekeep check FILE.py:Class for your own layer."
-        )
-        for failure in failures:
-            say(failure)
-    return made.say_failed(folder) or (EXIT_FAILED if failures else 0)
-
-
-def _length(cell: ArticleCell) -> float:
-    # Relative seconds, good enough to start the longest first.
-    per_token = 1 + cell.context / 500 if cell.model == "attention" else 1.3
-    return cell.steps * cell.context * per_token * (20 if cell.serial else 1)
+    if not results:
+        return made.say_failed(folder)
+    compared, longest = comparison(results), max(cell.context for cell in results)
+    reader = leak_scores(longest, decoys=decoys)["retention"]
+    tell(
+        f"\n{compared.table}\n\nAs published: {compared.verdict}.\n"
+        f"Without memory: a reader of the last {WINDOW} tokens has {reader:.3f} of first rules "
+        f"right at {longest:,} tokens.\n"
+        f"Curves, costs, means and intervals: rulekeep report {pasted(folder)}\n"
+        "Next: rulekeep demo (two minutes), or rulekeep check FILE.py:Class for your own layer."
+    )
+    for failure in compared.failures:
+        say(failure)
+    return made.say_failed(folder) or (EXIT_FAILED if compared.failures else 0)

@@ -5,7 +5,7 @@ A baseline without a committed run of this protocol is named as missing; no othe
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 from rulekeep.analysis.rows import is_variant
 from rulekeep.console import print_table, tell
@@ -15,6 +15,8 @@ from rulekeep.records.folders import SHIPPED
 from rulekeep.records.store import results
 from rulekeep.specs import mixer_specs, written
 
+# A figure a seed, by length.
+Line: TypeAlias = Mapping[int, Sequence[float]]
 _BAR = 6
 # `tools/baselines.py` ships their runs of the catalogue, without history.
 BASELINES = {
@@ -28,17 +30,10 @@ BASELINES = {
 }
 
 
-class Line(NamedTuple):
-    """Retention by length, a figure per seed."""
-
-    name: str
-    by_length: Mapping[int, Sequence[float]]
-
-
-def chart(lines: Sequence[Line]) -> None:
+def chart(lines: Mapping[str, Line]) -> None:
     """Mean retention of each line at each length, as a number and a bar."""
-    lengths = sorted({length for line in lines for length in line.by_length})
-    rows = [[line.name, *(_bar(line.by_length.get(at)) for at in lengths)] for line in lines]
+    lengths = sorted({length for line in lines.values() for length in line})
+    rows = [[name, *(_bar(line.get(at)) for at in lengths)] for name, line in lines.items()]
     print_table(["retention, tokens:", *(f"{length:,}" for length in lengths)], rows)
 
 
@@ -49,13 +44,14 @@ def _bar(scores: Sequence[float] | None) -> str:
     return f"{mean:.3f} {'█' * round(_BAR * mean)}"
 
 
-def line_of(record: Record) -> Line:
-    """A run by its mixer with the options that differ from their defaults."""
-    lengths = {row.context for row in record.tests()}
-    return Line(
-        f"this run: {written(record.spec.mixer, record.shown_options)}",
-        _by_length([record], lengths),
-    )
+def line_of(records: Sequence[Record]) -> Line:
+    """Retention at each tested length, a figure a record."""
+    found: dict[int, list[float]] = {}
+    for record in records:
+        for row in record.tests():
+            if "retention" in row.figures:
+                found.setdefault(row.context, []).append(row.figures["retention"])
+    return found
 
 
 def baseline(record: Record) -> str | None:
@@ -65,31 +61,24 @@ def baseline(record: Record) -> str | None:
 
 
 def show(record: Record) -> None:
-    """Show a finished run beside the baselines of its protocol."""
-    lengths = {row.context for row in record.tests()}
-    lines, missing = list[Line](), list[str]()
+    """Show a finished run beside the baselines of its protocol, at its lengths."""
+    lines, missing, lengths = (
+        dict[str, Line](),
+        list[str](),
+        {row.context for row in record.tests()},
+    )
     shipped = [one for folder in sorted(SHIPPED.iterdir()) for one in results(folder)]
     same = [one for one in shipped if one.protocol == record.protocol]
     for name in BASELINES:
         of_name = [one for one in same if baseline(one) == name]
-        by_length = _by_length(of_name, lengths)
-        if by_length:
-            lines.append(Line(f"{name}, {counted(len(of_name), 'seed')}", by_length))
+        if line := {at: all_ for at, all_ in line_of(of_name).items() if at in lengths}:
+            lines[f"{name}, {counted(len(of_name), 'seed')}"] = line
         else:
             missing.append(name)
-    mine = line_of(record)
     if not lines:
         tell("nothing to compare with: no committed run was trained and tested alike")
         return
-    chart([*lines, mine])
+    mine = f"this run: {written(record.spec.mixer, record.shown_options)}"
+    chart({**lines, mine: line_of([record])})
     if missing:
         tell(f"no committed run of this protocol at these lengths: {'; '.join(missing)}")
-
-
-def _by_length(records: Sequence[Record], lengths: set[int]) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = {}
-    for record in records:
-        for row in record.tests():
-            if row.context in lengths and "retention" in row.figures:
-                found.setdefault(row.context, []).append(row.figures["retention"])
-    return dict(sorted(found.items()))

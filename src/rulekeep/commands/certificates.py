@@ -1,7 +1,6 @@
 """Certificates of `rulekeep certify`: a table per context to show, a record per run to keep."""
 
 import hashlib
-import inspect
 import json
 import platform
 import re
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rulekeep.checks.certificate import LEVEL, MOST_EXCESS, Certificate
-from rulekeep.console import command_line, tell
+from rulekeep.console import command_line
 from rulekeep.printable import markdown_table
-from rulekeep.records import provenance as sources
-from rulekeep.records.store import write_record
+from rulekeep.records.identity import code_of_file
+from rulekeep.registry import source_of
 from rulekeep.tasks import Article, SampledTask, Task
 
 # Who scores what is shown of the article: no reader of as much can do better.
@@ -45,8 +44,7 @@ def verdict(made: Certificate) -> str:
                 f"is right more than {best.retention:.3f} of the time: is it too high?"
             )
         return line
-    failing = (reading for reading in made.readings if reading.passed is False)
-    worst = max(failing, key=lambda reading: reading.excess)
+    worst = max((one for one in made.readings if one.passed is False), key=lambda one: one.excess)
     few = "; so few examples show nothing: give more" if made.too_few else ""
     return (
         f"FAILS: {worst.reader} is {worst.excess:.3f} above chance "
@@ -54,84 +52,52 @@ def verdict(made: Certificate) -> str:
     )
 
 
-def task_record(
-    name: str,
-    task: SampledTask,
-    made: Mapping[int, Certificate],
-    seed: int,
-    code: Mapping[str, str],
-) -> dict[str, Any]:
-    """The record of a sampled task's certificates, one for each context; `code` is `of_file`'s."""
-    contexts = [
-        {
-            "context": context,
-            "passed": one.passed,
-            "examples": one.examples,
-            "data_hash": one.data_hash,
-            "readings": [
-                {**reading._asdict(), "passed": reading.passed} for reading in one.readings
-            ],
-        }
-        for context, one in made.items()
-    ]
-    options = task.options.model_dump(mode="json")
-    own = {"options": options, "notes": list(task.notes), "seed": seed, "level": LEVEL, **code}
-    return _record(type(task), task.name, name, contexts, own)
-
-
-def article_record(contexts: Sequence[int]) -> dict[str, Any]:
-    """The record of the article's leak, by exact enumeration of its test split."""
-    from rulekeep.article.leak import leak_scores
-
-    made = [_leak(context, leak_scores(context)) for context in contexts]
-    own = {"options": {}, "notes": [LEAK_READER]}
-    return _record(Article, Article.name, Article.name, made, own)
-
-
-def _leak(context: int, scores: Mapping[str, float]) -> dict[str, Any]:
-    sample = Article().examples("test", context)
-    chance = float(sample.chance[sample.first_mention].mean())
+def begun(named: str, task: Task, seed: int) -> dict[str, Any]:
+    """The record of a task before anything is drawn: its file may be edited in the meantime."""
+    place = Path(named.rpartition(":")[0])
+    is_file = place.suffix == ".py"
     return {
-        "context": context,
-        "passed": scores["retention"] - chance <= MOST_EXCESS,
-        "chance": chance,
-        "data_hash": hashlib.sha256(sample.tokens.tobytes()).hexdigest(),
-        **scores,
-    }
-
-
-def _record(
-    kind: type[Task],
-    task: str,
-    named: str,
-    contexts: list[dict[str, Any]],
-    own: Mapping[str, Any],
-) -> dict[str, Any]:
-    packages = ("rulekeep", "numpy", "scipy", "scikit-learn")
-    return {
-        "kind": "certificate",
-        "task": task,
-        "named": named,
-        **own,
+        "kind": "certificate", "task": task.name, "named": named,
+        "options": task.options.model_dump(mode="json"),
+        **({"notes": [*task.notes], "seed": seed, "level": LEVEL}
+           if isinstance(task, SampledTask) else {"notes": [LEAK_READER]}),
+        # So that a report can tell when they have changed.
+        **({"file": str(place.absolute()), "file_code": code_of_file(place)} if is_file else {}),
         "most_excess": MOST_EXCESS,
-        "passed": all(one["passed"] for one in contexts),
-        "contexts": contexts,
-        "source": _source(kind),
+        "source": source_of([named])[:12],
         "environment": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-            "platform": platform.platform(),
+            "python": platform.python_version(), "platform": platform.platform(),
+            **{name: version(name) for name in ("rulekeep", "numpy", "scipy", "scikit-learn")},
         },
         "command": command_line(),
-    }
+    }  # fmt: skip
 
 
-def write(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Keep a record in its folder; whether it passes."""
-    path = folder / file_name(record)
-    write_record(path, dict(record))
-    tell(f"record: {path}")
-    return bool(record["passed"])
+def at_context(context: int, made: Certificate) -> dict[str, Any]:
+    """What a record holds of one context."""
+    readings = [{**reading._asdict(), "passed": reading.passed} for reading in made.readings]
+    return {
+        "context": context, "passed": made.passed, "examples": made.examples,
+        "data_hash": made.data_hash, "readings": readings,
+    }  # fmt: skip
+
+
+def article_at_context(context: int) -> dict[str, Any]:
+    """The same of the article's leak, by exact enumeration of its test split."""
+    from rulekeep.article.leak import leak_scores
+
+    scores, sample = leak_scores(context), Article().examples("test", context)
+    chance = float(sample.chance[sample.first_mention].mean())
+    return {
+        "context": context, "passed": scores["retention"] - chance <= MOST_EXCESS,
+        "chance": chance, "data_hash": hashlib.sha256(sample.tokens.tobytes()).hexdigest(),
+        **scores,
+    }  # fmt: skip
+
+
+def ended(record: Mapping[str, Any], contexts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The record with what was found at each context."""
+    return {**record, "contexts": contexts, "passed": all(one["passed"] for one in contexts)}
 
 
 def file_name(record: Mapping[str, Any]) -> str:
@@ -145,18 +111,3 @@ def file_name(record: Mapping[str, Any]) -> str:
     # A task of a user's own may be called anything, and so may its options.
     name = "-".join([record["task"], *(str(part) for part in kind if part)])
     return f"{re.sub(r'[^a-zA-Z0-9_.-]', '_', name)[:100]}-{key}.json"
-
-
-def of_file(name: str) -> dict[str, str]:
-    """The file and code of a task, so that a report can tell when they have changed."""
-    place = Path(name.rpartition(":")[0])
-    if place.suffix != ".py":
-        return {}
-    return {"file": str(place.absolute()), "file_code": sources.code_of_file(place)}
-
-
-def _source(task: type[Task]) -> str:
-    """A hash of the code behind a certificate: this package and the file of the task."""
-    is_own = task.__module__.partition(".")[0] == "rulekeep"
-    file = None if is_own else inspect.getsourcefile(task)
-    return sources.digest([Path(file)] if file else [])[:12]

@@ -10,8 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from jinja2 import Template
+
 from rulekeep.checks.certificate import certify
-from rulekeep.checks.sample_form import AnyTask, whole_samples
 from rulekeep.commands import certificates
 from rulekeep.compaction.history import made
 from rulekeep.console import say
@@ -61,18 +62,17 @@ def write_all(folder: Path, context: int, n: int, seed: int) -> None:
             # A table, without a validation split.
             count, splits = task.size, ("train", "test")
         for split in splits:
-            about = {
-                "task": name, "split": split, "context": str(context), "seed": str(seed),
-                "version": str(task.version), "vocabulary": " ".join(task.vocabulary),
-            }  # fmt: skip
+            about = {"task": name, **export.about(task, split, context, seed)}
             file = io.BytesIO()
-            pieces = whole_samples(name, task, split, context, count, seed=seed, step=512)
-            export.export(pieces, file, "parquet", about)
+            export.export(export.pieces(task, split, context, count, seed), file, "parquet", about)
             keep(name, split, count, task.version, file.getvalue())
         make_folder(folder / "certificates")
-        record = _certificate(task, context, n, seed)
+        # Of the very examples that are written: its `data_hash` is that of their tokens.
+        record = certificates.ended(
+            certificates.begun(name, task, seed), [_certified(task, context, n, seed)]
+        )
         write_record(folder / "certificates" / f"{name}.json", record)
-        passing[name] = bool(record["passed"])
+        passing[name] = record["passed"]
         say(f"{name}: {counted(count, 'example')} each of {', '.join(splits)}")
     histories = [*_histories(seed)]
     keep("histories", "test", len(histories), CompactionSpec.version, _parquet(histories))
@@ -88,15 +88,13 @@ def write_all(folder: Path, context: int, n: int, seed: int) -> None:
     write_text(folder / "README.md", _card(parts, passing, context, seed))
 
 
-def _certificate(task: AnyTask, context: int, n: int, seed: int) -> dict[str, Any]:
-    """Of the very examples that are written: its `data_hash` is that of their tokens."""
+def _certified(task: Any, context: int, n: int, seed: int) -> dict[str, Any]:
     if isinstance(task, Article):
-        return certificates.article_record((context,))
+        return certificates.article_at_context(context)
     with warnings.catch_warnings():
         # A reader that has few examples of many words.
         warnings.simplefilter("ignore")
-        one = certify(task, context, examples=n, seed=seed)
-    return certificates.task_record(task.name, task, {context: one}, seed, {})
+        return certificates.at_context(context, certify(task, context, examples=n, seed=seed))
 
 
 def _histories(seed: int) -> Iterator[dict[str, Any]]:
@@ -124,17 +122,13 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
 
 
 def _card(parts: list[_Part], passing: Mapping[str, bool], context: int, seed: int) -> str:
-    configs = dict.fromkeys(part.config for part in parts)
-    head = ["license: mit", "language: en", "pretty_name: rulekeep", "configs:"]
-    for config in configs:
-        head += [f"- config_name: {config}", "  data_files:"]
-        for one in parts:
-            if one.config == config:
-                head += [f"  - split: {one.split}", f"    path: {config}/{one.split}.parquet"]
-    lines = [f"| {p.config} | {p.split} | {p.rows:,} | {p.version} | {p.licence} | `{p.digest}` |"
-             for p in parts]  # fmt: skip
-    return files("rulekeep.commands").joinpath("dataset.md").read_text("utf-8").format(
-        head="\n".join(head), table="\n".join(lines), context=f"{context:,}", seed=seed,
-        version=version("rulekeep"), passing=", ".join(name for name in passing if passing[name]),
-        failing=", ".join(name for name in passing if not passing[name]),
+    configs: dict[str, list[_Part]] = {}
+    for part in parts:
+        configs.setdefault(part.config, []).append(part)
+    text = files("rulekeep.commands").joinpath("dataset.md").read_text("utf-8")
+    card: str = Template(text).render(
+        configs=configs, context=f"{context:,}", seed=seed, version=version("rulekeep"),
+        passing=[name for name, passed in passing.items() if passed],
+        failing=[name for name, passed in passing.items() if not passed],
     )  # fmt: skip
+    return card

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rulekeep.commands.beside import Line, chart, line_of
+from rulekeep.commands.beside import chart, line_of
 from rulekeep.commands.options import Workers
 from rulekeep.console import tell
 from rulekeep.executors import LocalExecutor
@@ -56,8 +56,7 @@ def demo(*, out: str | None = None, workers: Workers = None) -> int:
     made = make_runs(lambda _: [*specs.values()][::-1], root, LocalExecutor(workers))
     if code := made.say_failed(root):
         return code
-    records = {name: made.records[identity(spec)] for name, spec in specs.items()}
-    chart([Line(name, line_of(record).by_length) for name, record in records.items()])
+    chart({name: line_of([made.records[identity(spec)]]) for name, spec in specs.items()})
     tell(
         "Retention is the share of rules that are right where the answer first needs them.\n"
         "One seed and short training: a lead, not a result. The results: README.md, docs."

@@ -7,13 +7,7 @@ from typing import Annotated
 from rulekeep import api
 from rulekeep.commands.options import Integers, Lengths, Seed, Whole, within
 from rulekeep.commands.printed import print_scores, print_tables
-from rulekeep.console import (
-    command_line,
-    progress_bars,
-    rich_console,
-    say,
-    tell,
-)
+from rulekeep.console import command_line, say, tell
 from rulekeep.executors import LocalExecutor
 from rulekeep.explain.record import RECORD, Job, read_explanation
 from rulekeep.printable import pasted
@@ -86,12 +80,21 @@ def explain(
         seed=seed,
         command=command_line(),
     )
-    for note in _explained(job, int(record.history[-1]["step"])):
+    steps, said = int(record.history[-1]["step"]), set[str]()
+
+    def heard(step: int) -> None:
+        stages = [f"reading states at {context:,} tokens" for context in job.contexts]
+        stages.append(f"tracing tokens at {max(job.contexts):,}")
+        stage = f"training again, {steps} steps" if step <= steps else stages[step - steps - 1]
+        if stage not in said:
+            said.add(stage)
+            say(stage)
+
+    for note in LocalExecutor(1).result(explain_job, job, heard):
         say(note)
     _print(record, folder.path / RECORD)
-    runs = folder.path.parent
     tell(f"record: {folder.path / RECORD}")
-    tell(f"report: rulekeep report {pasted(runs)}")
+    tell(f"report: rulekeep report {pasted(folder.path.parent)}")
     return 0
 
 
@@ -106,26 +109,6 @@ def explain_job(job: Job, progress: Callable[[int], None]) -> list[str]:
 def _contexts(spec: RunSpec) -> tuple[int, ...]:
     longest = spec.context if spec.added_positions == "learned" else _LONG_CONTEXT
     return tuple(c for c in spec.tested if c <= longest) or (spec.context,)
-
-
-def _explained(job: Job, steps: int) -> list[str]:
-    """Explains in a process of its own, and shows how far it is."""
-    stages = [f"reading states at {context:,} tokens" for context in job.contexts]
-    stages.append(f"tracing tokens at {max(job.contexts):,}")
-    console, said = rich_console(errors=True), set[str]()
-    with progress_bars(console) as progress:
-        bar = progress.add_task("starting", total=steps)
-
-        def heard(step: int) -> None:
-            trains = step <= steps
-            stage = "training again" if trains else stages[step - steps - 1]
-            progress.update(bar, description=stage, completed=min(step, steps))
-            if stage not in said:
-                said.add(stage)
-                console.print(f"{stage}{f', {steps} steps' if trains else ''}", soft_wrap=True)
-
-        notes: list[str] = LocalExecutor(1).result(explain_job, job, heard)
-    return notes
 
 
 def _print(record: Record, path: Path) -> None:

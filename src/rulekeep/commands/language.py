@@ -22,7 +22,8 @@ from rulekeep.records.store import results
 from rulekeep.specs import AnySpec, LanguageSpec, UsageError
 from rulekeep.specs.language import LEAST_PROMPTS, Format, Replies
 from rulekeep.sweeps import planning
-from rulekeep.sweeps.making import Settled, make_runs
+from rulekeep.sweeps.asked import Settled
+from rulekeep.sweeps.making import make_runs
 
 # Prompts without chat that say which families a model can follow at all: some 17 a family.
 # Counts for the families that ship; those of another file are in proportion to its families.

@@ -75,10 +75,8 @@ def _about_class(
     """What a class does, and how a run takes it with each of its options."""
     # A class without a docstring would show that of its base.
     own = inspect.cleandoc(sys.modules[kind.__module__].__doc__ or vars(kind).get("__doc__") or "")
-    lines = [
-        f"  --{what}-options.{key.replace('_', '-')} {_default(field)}"
-        for key, field in options.items()
-    ]
+    before = f"  --{what}-options."
+    lines = [f"{before}{key.replace('_', '-')} {_default(of)}" for key, of in options.items()]
     return "\n".join([own, "", f"rulekeep run --{what} {name}", *lines])
 
 

@@ -36,15 +36,13 @@ def pack(folder: str, /, *, out: str) -> int:
     broken, runs = list[str](), run_folders(root)
     live = {run.id for run in runs}
     # What the folder has packed already, except for runs that also stand unpacked.
-    packed_runs = (one for one in packed_values(root, broken) if "id" in one)
-    records = [one for one in packed_runs if one["id"] not in live]
+    records = [one for one in packed_values(root, broken) if one.get("id", "") not in {"", *live}]
     for run in runs:
         try:
             record = run.load()
-            if record is not None and record.is_result:
-                records.append(read_record(run.record))
-            else:
-                broken.append(f"run {run.id}: has no result")
+            if record is None or not record.is_result:
+                raise CorruptRecordError("has no result")
+            records.append(read_record(run.record))
         except (CorruptRecordError, OSError) as error:
             broken.append(f"run {run.id}: {error}")
     again = f"let rulekeep resume {pasted(folder)} make what is missing"

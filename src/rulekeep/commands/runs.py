@@ -24,7 +24,8 @@ from rulekeep.specs import (
     RunSpec,
 )
 from rulekeep.sweeps import planning
-from rulekeep.sweeps.making import Grid, How, Made, Make, Where, grid_of, make_runs
+from rulekeep.sweeps.asked import Grid, How, Make, Where, grid_of
+from rulekeep.sweeps.making import Made, make_runs
 
 AnyHow = Annotated[How, Parameter(name="*")]
 Anywhere = Annotated[Where, Parameter(name="*")]

@@ -19,8 +19,8 @@ from rulekeep.executors import Finished, LocalExecutor
 from rulekeep.executors.base import Advanced
 from rulekeep.executors.local import WORKER_ENVIRONMENT, available_cores
 from rulekeep.printable import pasted, printable
-from rulekeep.records import provenance
 from rulekeep.records.folders import make_folder, run_folder
+from rulekeep.records.identity import source_digest
 from rulekeep.records.store import write_record
 from rulekeep.running.building import check_device, own_options_first
 from rulekeep.specs import HYBRID, UsageError, mixer_specs
@@ -129,7 +129,7 @@ def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
     machine = {key: value for key, value in environment().items() if key != "threads"}
     record = SpeedRecord(
         spec=spec,
-        source=provenance.digest(),
+        source=source_digest(),
         environment={**machine, **WORKER_ENVIRONMENT, "flush_denormal": True},
         command=command_line(),
     )

@@ -62,20 +62,18 @@ def study(
         problems += studies.stray(opened[0].root, names)
     for line in problems:
         say(line)
-    for one in opened:
-        if not problems:
-            parts = {
-                "table": one.study.tables, "figure": one.study.figures, "claim": one.study.claims,
-            }  # fmt: skip
-            said = ", ".join(counted(len(of), name) for name, of in parts.items())
-            tell(f"{one.name}: {said}, as the records give them")
+    for one in () if problems else opened:
+        of = one.study
+        parts = {"table": of.tables, "figure": of.figures, "claim": of.claims}
+        said = ", ".join(counted(len(some), name) for name, some in parts.items())
+        tell(f"{one.name}: {said}, as the records give them")
     return EXIT_FAILED if problems else 0
 
 
 def _run(one: "Opened", workers: int | None) -> int:
     from rulekeep.commands.runs import sweep
     from rulekeep.study import RESULTS
-    from rulekeep.sweeps.making import Where
+    from rulekeep.sweeps.asked import Where
     from rulekeep.sweeps.presets import PRESETS
 
     code = 0

@@ -1,14 +1,13 @@
 """`rulekeep certify`, `data`, `show` and `check-task`: the tasks, their proofs and their data."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
-from rulekeep.checks.sample_form import AnyTask, whole_sample, whole_samples
 from rulekeep.commands.options import Lengths, Seed, Whole, within
 from rulekeep.console import EXIT_FAILED, command_line, say, tell
 from rulekeep.printable import counted
@@ -16,7 +15,9 @@ from rulekeep.records.folders import make_folder, run_folder
 from rulekeep.registry import make
 from rulekeep.specs import Spec, UsageError, option_name, scalar
 from rulekeep.sweeps.presets import SHORTEST_TESTED
-from rulekeep.tasks import TASKS, Article, Sample, SampledTask, Split
+from rulekeep.tasks import TASKS, Article, SampledTask, Split
+
+AnyTask: TypeAlias = SampledTask | Article
 
 # The lengths that certificates are given at.
 GRID = (64, 256, 1028, 4096)
@@ -61,58 +62,51 @@ def certify(
     out
         Folder for the record, runs/certify-TIME if left out.
     """
+    from rulekeep.checks.certificate import certify as certificate_of
+    from rulekeep.commands import certificates
+    from rulekeep.records.store import write_record
+
     made = make_task(task, options)
     contexts = context or default_contexts(made)
     for length in contexts:
-        whole_sample(f"task {task!r}", made, "test", length, 1, seed=seed, start=0)
+        made.sample("test", length, 1, seed=seed)
     folder = run_folder("certify", out)
     make_folder(folder, f"--out {folder}")
-    if isinstance(made, Article):
-        return _certify_article(contexts, folder)
-    return _certify_sampled(task, made, contexts, examples, seed, folder)
-
-
-def _certify_sampled(
-    name: str, task: SampledTask, contexts: tuple[int, ...], count: int, seed: int, folder: Path
-) -> int:
-    from rulekeep.checks.certificate import certify as certificate_of
-    from rulekeep.commands import certificates
-
-    # Before hours of drawing, in which it may be edited.
-    made, code = {}, certificates.of_file(name)
+    # Before hours of drawing.
+    record, rows = certificates.begun(task, made, seed), list[dict[str, Any]]()
     try:
         for length in contexts:
-            made[length] = one = certificate_of(task, length, examples=count, seed=seed)
+            if isinstance(made, Article):
+                rows.append(certificates.article_at_context(length))
+                continue
+            one = certificate_of(made, length, examples=examples, seed=seed)
+            rows.append(certificates.at_context(length, one))
             tell(
-                f"{name} at {length:,} tokens, {_options_of(task)}: {one.examples:,} test "
+                f"{task} at {length:,} tokens, {_options_of(made)}: {one.examples:,} test "
                 f"examples, data {one.data_hash[:12]}\n\n{certificates.table(one)}\n\n"
                 f"{certificates.verdict(one)}\n",
                 flush=True,
             )
+        if isinstance(made, Article):
+            _tell_leak(rows)
     finally:
         # Minutes a length: those that are done are kept, whatever ends it.
-        if made:
-            passed = certificates.write(
-                folder, certificates.task_record(name, task, made, seed, code)
-            )
-    return 0 if passed else EXIT_FAILED
+        if rows:
+            record = certificates.ended(record, rows)
+            path = folder / certificates.file_name(record)
+            write_record(path, record)
+            tell(f"record: {path}")
+    return 0 if record["passed"] else EXIT_FAILED
 
 
-def _certify_article(contexts: tuple[int, ...], folder: Path) -> int:
+def _tell_leak(rows: list[dict[str, Any]]) -> None:
     from rulekeep.article.leak import leak_text
-    from rulekeep.commands import certificates
 
-    record = certificates.article_record(contexts)
-    scores = {one["context"]: one for one in record["contexts"]}
-    tell(f"{leak_text(scores)}\n")
-    passed = certificates.write(folder, record)
-    if not passed:
-        best, chance = (
-            max(one["retention"] for one in scores.values()),
-            scores[contexts[0]]["chance"],
-        )
+    tell(f"{leak_text({one['context']: one for one in rows})}\n")
+    if failed := [one for one in rows if not one["passed"]]:
+        best = max(one["retention"] for one in failed)
+        chance = rows[0]["chance"]
         tell(f"FAILS: without memory {best:.3f} of first mentions, where chance is {chance:.3f}")
-    return 0 if passed else EXIT_FAILED
 
 
 def data(
@@ -144,7 +138,7 @@ def data(
     format
         jsonl, parquet or npz.
     out
-        File to write, which appears when it is whole; standard output if left out.
+        File to write, which appears when it is whole; JSONL goes to standard output if left out.
     """
     from rulekeep.records.store import whole_files
     from rulekeep.tasks import export
@@ -159,22 +153,22 @@ def data(
         return 0
     if task is None or context is None:
         raise UsageError("data: give a task and --context, or --all --format parquet --out FOLDER")
+    if format != "jsonl" and out is None:
+        raise UsageError(f"--format {format}: goes to a file; give --out FILE")
     made = make_task(task, options)
     count = n or (Article.size if isinstance(made, Article) else 1000)
     export.require(format)
-    whole_sample(f"task {task!r}", made, split, context, 1, seed=seed, start=count - 1)
-    pieces = _pieces(task, made, split, context, count, seed, export.PIECE_TOKENS)
+    made.sample(split, context, 1, seed=seed, start=count - 1)
+    pieces = export.pieces(made, split, context, count, seed)
     about = {
-        "task": task, "options": made.options.model_dump_json(),
-        "split": split, "context": str(context), "seed": str(seed),
-        "version": str(made.version), "vocabulary": " ".join(made.vocabulary),
+        "task": task,
+        "options": made.options.model_dump_json(),
+        **export.about(made, split, context, seed),
         "rulekeep": version("rulekeep"),
-    }  # fmt: skip
+    }
     if out is not None:
         with whole_files(Path(out)) as (file,):
             data_hash = export.export(pieces, file, format, about)
-    elif format != "jsonl" and sys.stdout.isatty():
-        raise UsageError(f"--format {format}: not for a terminal; add --out FILE or a pipe")
     else:
         data_hash = export.export(pieces, sys.stdout.buffer, format, about)
         sys.stdout.buffer.flush()
@@ -209,7 +203,7 @@ def show(
     from rulekeep.reporting.marked import pieces
 
     made = make_task(task, options)
-    sample = next(_pieces(task, made, split, context, n, seed, n * max(1, context)))
+    sample = made.sample(split, context, n, seed=seed)
     examples = [pieces(sample, row, made.vocabulary) for row in range(n)]
     title = f"{task} at {context:,} tokens, split {split}"
     if not isinstance(made, Article):
@@ -253,7 +247,7 @@ def check_task(
         raise UsageError(f"task {task!r}: is a table, not a SampledTask; there is no draw to check")
     made = make_task(task, options)
     length = made.shortest_context if context is None else context
-    whole_sample(f"task {task!r}", made, "test", length, 1, seed=seed, start=0)
+    made.sample("test", length, 1, seed=seed)
     given = made.options.model_dump(exclude_unset=True)
     rows = rows_of(cls, context=length, examples=examples, seed=seed, **given)
     return print_rows(task, rows, [row.property for row in rows])
@@ -270,14 +264,6 @@ def make_task(name: str, options: Mapping[str, str]) -> AnyTask:
     given: Spec = cls.options_type.parse(**values)
     task: AnyTask = make(f"task {name!r}", cls, given)
     return task
-
-
-def _pieces(
-    name: str, task: AnyTask, split: Split, context: int, n: int, seed: int, piece_tokens: int
-) -> Iterator[Sample]:
-    """Examples 0 to n - 1, in pieces of roughly this many tokens."""
-    step = max(1, piece_tokens // context) if context > 0 else 1
-    yield from whole_samples(f"task {name!r}", task, split, context, n, seed=seed, step=step)
 
 
 def default_contexts(task: AnyTask) -> tuple[int, ...]:

@@ -44,7 +44,7 @@ from rulekeep.compaction.messages import (
     tokens_of,
     transcript,
 )
-from rulekeep.records import provenance
+from rulekeep.records.identity import content_digest
 from rulekeep.registry import failure_line, find_function
 from rulekeep.specs import UsageError, choose
 
@@ -235,7 +235,7 @@ def version_of(text: str) -> str | None:
     # A long word is no error here.
     files = [Path(word) for word in sorted(words) if os.path.isfile(word)]  # noqa: PTH113
     if [file.suffix for file in files] == [".py"]:
-        return provenance.content_digest(files[0])
+        return content_digest(files[0])
     return digest_of(files) if files else None
 
 

@@ -13,8 +13,7 @@ from rulekeep.language.compressions import Compression
 from rulekeep.language.declared import model_digest
 from rulekeep.language.families import Families, read_families
 from rulekeep.language.families import digest_of as rules_digest
-from rulekeep.records import provenance
-from rulekeep.records.identity import PROTOCOL, Identified
+from rulekeep.records.identity import PROTOCOL, Identified, source_digest
 from rulekeep.registry import find_function
 from rulekeep.specs import UsageError
 from rulekeep.specs.compaction import COMPACTED, CompactionSpec
@@ -31,7 +30,6 @@ class ResolvedCompaction(Identified[CompactionSpec]):
     recorded: Sequence[Sequence[Message]]
     compactor: Compactor | None
     count: Count
-    notes: tuple[str, ...] = ()
 
 
 def resolve_compaction(
@@ -77,5 +75,5 @@ def resolve_compaction(
     for number in range(spec.histories if recorded else 1):
         made(families, spec, number, count, recorded)
     return ResolvedCompaction(
-        spec, asked, versions, provenance.digest(), families, recorded, compactor, count
+        spec, asked, versions, source_digest(), families, recorded, compactor, count
     )

@@ -15,8 +15,7 @@ from rulekeep.language.declared import check_positions, model_digest
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
 from rulekeep.language.recorded import Recorded, read_chat
 from rulekeep.language.system import SystemPrompt, read_system
-from rulekeep.records import provenance
-from rulekeep.records.identity import PROTOCOL, Identified
+from rulekeep.records.identity import PROTOCOL, Identified, source_digest
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import LanguageSpec
 
@@ -85,7 +84,7 @@ def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
     if system is not None:
         versions["system"] = system.digest
     return ResolvedLanguage(
-        spec, asked, versions, provenance.digest(), chosen, recorded, system, compressions
+        spec, asked, versions, source_digest(), chosen, recorded, system, compressions
     )
 
 

@@ -29,11 +29,7 @@ TYPES = {
 
 
 def digest(content: bytes) -> str:
-    """A SHA-256 of the tensors of a file, in the order of their names.
-
-    Raises:
-        SafetensorError: it is no such file.
-    """
+    """A SHA-256 of the tensors of a file, in the order of their names."""
     total = hashlib.sha256()
     parts = deserialize(content)  # type: ignore[no-untyped-call]
     for name, part in sorted(parts, key=lambda pair: pair[0]):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from rulekeep.analysis.table import Run
 from rulekeep.printable import name
-from rulekeep.records.provenance import code_of_file
+from rulekeep.records.identity import code_of_file
 from rulekeep.reporting.tables import Table, Value, number_cell, words
 from rulekeep.specs import Option, UsageError
 from rulekeep.tasks import TASKS, SampledTask

@@ -10,7 +10,6 @@ it resolves what was planned, and must come to the same id.
 """
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +34,7 @@ from rulekeep.specs import (
     mixer_specs,
     usual,
 )
-from rulekeep.tasks import TASKS, FewCombinationsWarning, SampledTask
+from rulekeep.tasks import TASKS, SampledTask
 
 if TYPE_CHECKING:
     # Only who asks for a mixer loads torch.
@@ -49,23 +48,18 @@ PREDICTORS: "Registry[Predictor]" = Registry(
 
 @dataclass(frozen=True)
 class Resolved(Identified[RunSpec]):
-    """A run that can be made: its task, and what makes the mixer of each layer.
-
-    `notes` say what a user should know before training, and stand in the record.
-    """
+    """A run that can be made: its task, and what makes the mixer of each layer."""
 
     task: SampledTask
     mixers: "tuple[Callable[[], Mixer], ...]"
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ResolvedPredictor(Identified[PredictorSpec]):
-    """An outside model that can be scored: its task, its class, and notes of the record."""
+    """An outside model that can be scored: its task and its class."""
 
     task: SampledTask
     kind: type[Any]
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,15 +67,10 @@ class ResolvedCell(Identified[ArticleCell]):
     """A cell of the article's experiment; `make` makes the mixer that joins it, if one does."""
 
     make: "Callable[[], Mixer] | None"
-    notes: tuple[str, ...]
 
 
 class Mixers(NamedTuple):
-    """What makes each layer's mixer, all options, and those that an id counts.
-
-    `given` differ from their defaults. `notes` say what a user
-    should know before training.
-    """
+    """What makes each layer's mixer, all options, and the `given` ones, which an id counts."""
 
     makers: "tuple[Callable[[], Mixer], ...]"
     options: dict[str, Option]
@@ -91,11 +80,7 @@ class Mixers(NamedTuple):
 
 
 def resolve(spec: RunSpec) -> Resolved:
-    """Find the task and the mixers of a spec, and fill in their options.
-
-    Raises:
-        UsageError: a name is unknown, or a value is impossible.
-    """
+    """Find the task and the mixers of a spec, and fill in their options."""
     task = _task(spec.task, spec.task_options)
     _long_enough(task, context=(spec.context,), test_contexts=spec.tested)
     mixers = mixers_of(spec)
@@ -121,15 +106,11 @@ def resolve(spec: RunSpec) -> Resolved:
     versions |= {name: version_of(name, mixers.kinds[name]) for name in spec.mixers}
     source = source_of((spec.task, *spec.mixers))
     notes = (*task.notes, *mixers.notes)
-    return Resolved(filled, _asked(bare), versions, source, task, mixers.makers, notes)
+    return Resolved(filled, _asked(bare), versions, source, task, mixers.makers, notes=notes)
 
 
 def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
-    """Find an outside model and its task.
-
-    Raises:
-        UsageError: a name is unknown, or a value is impossible.
-    """
+    """Find an outside model and its task."""
     task = _task(spec.task, spec.task_options)
     _long_enough(task, test_contexts=spec.test_contexts)
     kind = PREDICTORS.find(spec.predictor)
@@ -142,15 +123,11 @@ def resolve_predictor(spec: PredictorSpec) -> ResolvedPredictor:
     }
     asked = _asked(spec.model_copy(update={"task_options": options}))
     source = source_of((spec.task, spec.predictor))
-    return ResolvedPredictor(filled, asked, versions, source, task, kind, tuple(task.notes))
+    return ResolvedPredictor(filled, asked, versions, source, task, kind, notes=task.notes)
 
 
 def resolve_cell(cell: ArticleCell) -> ResolvedCell:
-    """Resolve a cell of the article's experiment, with the mixer that joins it, if one does.
-
-    Raises:
-        UsageError: there is no such mixer, or an option is impossible.
-    """
+    """Resolve a cell of the article's experiment, with the mixer that joins it, if one does."""
     versions: dict[str, int | str] = {PROTOCOL: cell.version}
     names, maker, notes = list[str](), None, tuple[str, ...]()
     if asked := cell.joining_mixer:
@@ -161,7 +138,7 @@ def resolve_cell(cell: ArticleCell) -> ResolvedCell:
         versions[name] = version_of(name, kind)
         if note := _note_on_penalty(options, cell.steps):
             notes = (f"{kind.__name__}: {note}",)
-    return ResolvedCell(cell, _asked(cell), versions, source_of(names), maker, notes)
+    return ResolvedCell(cell, _asked(cell), versions, source_of(names), maker, notes=notes)
 
 
 def _asked(spec: AnySpec) -> dict[str, Any]:
@@ -169,11 +146,7 @@ def _asked(spec: AnySpec) -> dict[str, Any]:
 
 
 def check_device(device: str) -> None:
-    """Raise if the device is unavailable.
-
-    Raises:
-        UsageError: this machine has no such device.
-    """
+    """Raise if the device is unavailable."""
     if device == "cpu":
         return
     import torch
@@ -199,10 +172,7 @@ def _task(name: str, options: Mapping[str, Option]) -> SampledTask:
             f"task {name!r}: is a fixed table with a command of its own, rulekeep {name}; "
             f"choose from {', '.join(drawn)}"
         )
-    with warnings.catch_warnings():
-        # What it warns of stands in its notes.
-        warnings.simplefilter("ignore", FewCombinationsWarning)
-        made: SampledTask = make(f"task {name!r}", kind, kind.options_type.parse(**options))
+    made: SampledTask = make(f"task {name!r}", kind, kind.options_type.parse(**options))
     return made
 
 
@@ -217,11 +187,7 @@ def _long_enough(task: SampledTask, **given: tuple[int, ...]) -> None:
 
 
 def mixers_of(spec: RunSpec) -> Mixers:
-    """The mixers of a spec; each is tried once.
-
-    Raises:
-        UsageError: there is no such mixer, or an option is impossible.
-    """
+    """The mixers of a spec; each is tried once."""
     kinds = {name: MIXERS.find(name) for name in spec.mixers}
     filled = _filled(kinds, spec.mixer_options)
     options, given, notes, makers = dict[str, Option](), dict[str, Option](), [], {}
@@ -240,11 +206,7 @@ def mixers_of(spec: RunSpec) -> Mixers:
 
 
 def mixer_options(name: str, kind: type[Any], given: Mapping[str, Option]) -> Mapping[str, Option]:
-    """Every option of a mixer class; the given ones are checked.
-
-    Raises:
-        UsageError: there is no such option, or a value is impossible.
-    """
+    """Every option of a mixer class; the given ones are checked."""
     return _filled({name: kind}, given)[name].model_dump()
 
 
@@ -285,11 +247,7 @@ def _note_on_penalty(options: Mapping[str, Any], steps: int) -> str | None:
 def mixer_maker(
     name: str, kind: type[Any], width: int, options: Mapping[str, Any]
 ) -> "Callable[[], Mixer]":
-    """What makes a mixer of this class; it is tried once.
-
-    Raises:
-        UsageError: its constructor fails.
-    """
+    """What makes a mixer of this class; it is tried once."""
     import torch
 
     from rulekeep.mixers.base import Mixer, Outside
@@ -308,9 +266,6 @@ def own_options_first(asked: MixerSpec, *, of_runs: tuple[str, ...] = ()) -> Mix
 
     Only the class can tell: `steps` may belong to the run or to the mixer. `of_runs` are the
     settings that are offered beside its own options.
-
-    Raises:
-        UsageError: there is no such mixer, or no such option where settings are offered.
     """
     kinds = [MIXERS.find(name) for name in asked.mixer.split(HYBRID)]
     own = dict.fromkeys(key for kind in kinds for key in options_of(kind).model_fields)
@@ -326,20 +281,12 @@ def own_options_first(asked: MixerSpec, *, of_runs: tuple[str, ...] = ()) -> Mix
 
 
 def run_spec(values: Mapping[str, Any]) -> RunSpec:
-    """The spec of a run with these fields; its mixer may have options in brackets.
-
-    Raises:
-        UsageError: a field is unknown, or a value cannot be.
-    """
+    """The spec of a run with these fields; its mixer may have options in brackets."""
     return RunSpec.parse(**usual(in_brackets(values)))
 
 
 def in_brackets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a run, those in the brackets of its mixer among them.
-
-    Raises:
-        UsageError: a value is given twice, or an option is unknown.
-    """
+    """The values of a run, those in the brackets of its mixer among them."""
     mixer = values.get("mixer")
     if not isinstance(mixer, str) or "[" not in mixer:
         return dict(values)
@@ -356,11 +303,7 @@ def in_brackets(values: Mapping[str, Any]) -> dict[str, Any]:
 def asked_mixer(
     mixer: str, options: Mapping[str, Option]
 ) -> "tuple[type[Mixer], Mapping[str, Option]]":
-    """The class of a mixer, and its options, some of them in brackets.
-
-    Raises:
-        UsageError: there is no such mixer, or a value in brackets is of a run.
-    """
+    """The class of a mixer, and its options, some of them in brackets."""
     values = in_brackets({"mixer": mixer, "mixer_options": options})
     for name in values.keys() - {"mixer", "mixer_options"}:
         raise UsageError(f"mixer {mixer!r}: {name} is no option of it; leave it out")

@@ -60,14 +60,6 @@ class Reader(ABC):
     def error(self, said: str) -> Exception:
         """The exception to raise if causality does not hold."""
 
-    @abstractmethod
-    def read(self, sample: Sample, check: AnswerCheck | None = None) -> Reading:
-        """Read whole examples; `check` compares teacher forcing with reading token by token."""
-
-
-class LogitsReader(Reader):
-    """A reader of what gives logits: one evaluation, told once for all of these."""
-
     @property
     @abstractmethod
     def device(self) -> torch.device:
@@ -171,7 +163,7 @@ class _Read(NamedTuple):
 
 
 @final
-class ModelPredictor(LogitsReader):
+class ModelPredictor(Reader):
     """A trained model; it goes on from its own state."""
 
     exact = True
@@ -230,7 +222,7 @@ def _rows_of(state: Any, rows: Tensor) -> Any:
 
 
 @final
-class OutsideReader(LogitsReader):
+class OutsideReader(Reader):
     """An outside model: it gets copies, and the form of its output is checked."""
 
     # Its logits may be in bfloat16, or be those of a kernel that depends on the batch.
@@ -249,11 +241,7 @@ class OutsideReader(LogitsReader):
         )
 
     def read(self, sample: Sample, check: AnswerCheck | None = None) -> Reading:
-        """Teacher-forced and greedily where it gives logits, else its answers.
-
-        Raises:
-            PredictorError: what it gives is no answer, right or wrong.
-        """
+        """Teacher-forced and greedily where it gives logits, else its answers."""
         try:
             # One with a `read` of its own is read by that.
             if getattr(type(self._predictor), "read", None) is LogitsPredictor.read:

@@ -115,12 +115,13 @@ class LanguageModel(nn.Module):
                 "context None: learned positions need it; give the longest text in tokens"
             )
         self.context = context
-        if hidden is not None and hidden < 1:
-            raise UsageError(f"hidden {hidden}: must be at least 1, or None for 4 x width")
         if isinstance(mixer, str | type):
             makers = _makers(mixer, mixer_options or {}, layers, width)
         else:
-            makers = _listed(mixer, mixer_options, width)
+            makers = [
+                _makers(each, {}, 1, width)[0] if isinstance(each, str | type) else each
+                for each in mixer
+            ]
         with _stream("embedding", seed):
             self.embedding = nn.Embedding(vocabulary, width)
         with _stream("positions", seed):
@@ -152,8 +153,6 @@ class LanguageModel(nn.Module):
     ) -> tuple[Float[Tensor, "batch time width"], ModelState]:
         """As `forward`, without the head: enough for a long prefix."""
         before = state or ModelState(0, (None,) * len(self.blocks))
-        if len(before.layers) != len(self.blocks):
-            raise ValueError(f"state of {len(before.layers)} layers: has {len(self.blocks)}")
         x, after = self._embed(tokens, before.tokens), []
         for block, own in zip(self.blocks, before.layers, strict=True):
             x, own = block(x, own)
@@ -167,8 +166,6 @@ class LanguageModel(nn.Module):
 
         From a state it computes all of them.
         """
-        if not 1 <= last <= tokens.shape[1]:
-            raise ValueError(f"last {last}: must be from 1 to the {tokens.shape[1]} tokens")
         if state is not None:
             ends: Tensor = self.head(self.norm(self.advance(tokens, state)[0][:, -last:]))
             return ends
@@ -181,8 +178,6 @@ class LanguageModel(nn.Module):
         return logits
 
     def _embed(self, tokens: Tensor, start: int) -> Tensor:
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens of shape {list(tokens.shape)}: give [batch, time]")
         x: Tensor = self.embedding(tokens)
         end = start + tokens.shape[1]
         if self.added_positions == "learned":
@@ -206,24 +201,6 @@ def earliness(start: int, end: int, like: Tensor) -> Float[Tensor, "time bumps"]
     u = (torch.log1p(t) / math.log1p(_EARLY_TOKENS)).clamp(max=1)
     centres = torch.linspace(0, 1, _BUMPS, dtype=like.dtype, device=like.device)
     return torch.exp(-(((u[:, None] - centres) * (_BUMPS - 1)) ** 2) / 2)
-
-
-def _listed(
-    mixers: Sequence[_Maker], options: Mapping[str, Option] | None, width: int
-) -> Sequence[Callable[[], Mixer]]:
-    """What makes the mixer of each layer.
-
-    Raises:
-        UsageError: there is none, one is made already, or options are given.
-    """
-    made = mixers if isinstance(mixers, nn.Module) else [*mixers]
-    if isinstance(made, nn.Module) or any(isinstance(one, nn.Module) for one in made):
-        raise UsageError("mixer: is made already; give its class, its name or what makes it")
-    if options:
-        raise UsageError("mixer_options: are for one mixer; give a list what makes each, filled")
-    if not made:
-        raise UsageError("mixer []: give one for each layer")
-    return [_makers(one, {}, 1, width)[0] if isinstance(one, str | type) else one for one in made]
 
 
 def _makers(

@@ -6,7 +6,7 @@ Examples have the same names as in a run. So the figures are the same, to the bi
 that was asked for the length at once. The record says which lengths came later (`tested_later`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,17 @@ from rulekeep.running import costs
 from rulekeep.running.building import Resolved
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import decoding, is_validated, row_of, test_examples
-from rulekeep.running.retest_job import Job, Outcome, no_weights, trained_anew
-from rulekeep.running.trained import Differences, Trained, check_length, kept_model, resolve_done
+from rulekeep.running.retest_job import Job, trained_anew
+from rulekeep.running.trained import Trained, check_length, kept_model, resolve_done
 from rulekeep.running.weights import WeightsError
-from rulekeep.specs import RunSpec, UsageError
+from rulekeep.specs import UsageError
 
 # Of a figure, or of 1: rounding on another machine moves it less, another model more.
 _OF_ONE_MODEL = 1e-3
 
 
-def add_tests(job: Job, progress: Callable[[int], None]) -> Outcome:
-    """Test a finished run, and write its record again after each length.
-
-    Raises:
-        UsageError: it has no such model, or cannot be tested at such a length.
-    """
+def add_tests(job: Job, progress: Callable[[int], None]) -> list[str]:
+    """Test a finished run, and write its record again after each length; lines to print."""
     folder = RunFolder(Path(job.folder))
     try:
         with folder.locked():
@@ -56,46 +52,50 @@ def add_tests(job: Job, progress: Callable[[int], None]) -> Outcome:
         raise UsageError(f"{place}: {error.strerror}; the record stands as it was") from None
 
 
-def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], None]) -> Outcome:
+def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], None]) -> list[str]:
     resolved = resolve_done(folder, record)
-    spec = resolved.spec
+    notes, wanted = list[str](), dict[int, int]()
     for context in job.contexts:
         check_length(resolved, context)
-    notes, wanted = _sorted_out(job, spec, record)
-    if not wanted:
-        return Outcome((), notes)
-    made = _model(folder, record, resolved)
-    notes += _other_torch(record) + made.notes
-    # What is written again is all that the file says, of which the record reads a part.
-    values = read_record(folder.record)
-    for number, context in enumerate(wanted, start=1):
-        progress(number)
-        rows = _rows(made.model, resolved, context, wanted[context])
-        new = [] if _examples(record, context) else [context]
-        costs_there = decoding(made.model, resolved, new)
-        values = _with_rows(values, rows, costs_there)
-        values = _said_later(values, job, context, spec, made.differences)
-        write_record(folder.record, values)
-    return Outcome(tuple(wanted), notes)
-
-
-def _sorted_out(job: Job, spec: RunSpec, record: Record) -> tuple[list[str], dict[int, int]]:
-    """A line for each length that is tested already, and the examples of each that is not."""
-    notes, wanted = [], {}
-    for context in job.contexts:
-        examples = job.examples or test_examples(spec, context)
+        examples = job.examples or test_examples(resolved.spec, context)
         if (tested := _examples(record, context)) >= examples:
             notes.append(f"{context} tokens: tested already, with {tested} examples")
         else:
             wanted[context] = examples
-    return notes, wanted
+    if not wanted:
+        return notes
+    made, here = _model(folder, record, resolved), costs.environment()
+    if (there := record.environment.get("torch")) != here["torch"]:
+        notes.append(
+            f"the run was made with torch {there}, and this is {here['torch']}: figures may differ "
+            "a little"
+        )
+    # What is written again is all that the file says, of which the record reads a part.
+    values = read_record(folder.record)
+    for number, context in enumerate(wanted, start=1):
+        progress(number)
+        rows = [*values["evaluations"], *_rows(made.model, resolved, context, wanted[context])]
+        new = [] if _examples(record, context) else [context]
+        entry = {
+            "context": context,
+            "command": job.command,
+            "environment": {**here, "device": resolved.spec.device},
+            "differences": {name: list(pair) for name, pair in made.differences.items()},
+        }
+        earlier = [one for one in values.get("tested_later", []) if one["context"] != context]
+        values = _with_rows(values, rows, decoding(made.model, resolved, new))
+        values["tested_later"] = [*earlier, entry]
+        write_record(folder.record, values)
+    return [*notes, *made.notes]
 
 
 def _model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
     try:
         made = kept_model(folder, record, resolved)
     except FileNotFoundError:
-        raise UsageError(no_weights(folder.path)) from None
+        raise UsageError(
+            f"{folder.path}: no weights were kept; {trained_anew(folder.path)}"
+        ) from None
     except WeightsError as error:
         raise UsageError(
             f"{folder.path}: {error}; delete the file, and {trained_anew(folder.path)}"
@@ -113,7 +113,7 @@ def _model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
 
 def _rows(
     model: LanguageModel, resolved: Resolved, context: int, examples: int
-) -> Iterable[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """The rows of a tested length: test, and validation if it is short."""
     spec = resolved.spec
     if is_validated(spec, context):
@@ -127,43 +127,22 @@ def _examples(record: Record, context: int) -> int:
 
 
 def _with_rows(
-    values: Values, rows: Iterable[dict[str, Any]], there: dict[str, dict[str, Any]]
+    values: Values, rows: list[dict[str, Any]], there: dict[str, dict[str, Any]]
 ) -> Values:
     """A record with these rows and costs, in the order that a run gives them."""
-    every = {(one["split"], one["context"]): one for one in (*values["evaluations"], *rows)}
-    by_length = {
-        name: dict(sorted({**values["costs"].get(name, {}), **found}.items(), key=_tokens))
-        for name, found in there.items()
-    }
+    every = {(row["split"], row["context"]): row for row in rows}
     evaluations = [every[key] for key in sorted(every, key=lambda key: (key[0] == "test", key))]
+    by_length = {
+        name: dict(
+            sorted(
+                {**values["costs"].get(name, {}), **costs_there}.items(), key=lambda c: int(c[0])
+            )
+        )
+        for name, costs_there in there.items()
+    }
     return {
         **values,
         **how_ended(evaluations),
         "evaluations": evaluations,
         "costs": {**values["costs"], **by_length},
     }
-
-
-def _tokens(cost: tuple[str, Any]) -> int:
-    return int(cost[0])
-
-
-def _said_later(
-    values: Values, job: Job, context: int, spec: RunSpec, differences: Differences
-) -> Values:
-    """A record that says which length was tested after the run, by what and where."""
-    entry = {
-        "context": context,
-        "command": job.command,
-        "environment": {**costs.environment(), "device": spec.device},
-        "differences": {name: list(pair) for name, pair in differences.items()},
-    }
-    earlier = [one for one in values.get("tested_later", []) if one["context"] != context]
-    return {**values, "tested_later": [*earlier, entry]}
-
-
-def _other_torch(record: Record) -> list[str]:
-    there, here = record.environment.get("torch"), costs.environment()["torch"]
-    if there == here:
-        return []
-    return [f"the run was made with torch {there}, and this is {here}: figures may differ a little"]

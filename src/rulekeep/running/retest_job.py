@@ -1,8 +1,8 @@
-"""What a process gets to test a run later, and what it returns. No torch."""
+"""What a process gets to test a run later. No torch."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -23,24 +23,15 @@ class Job(Spec):
     command: str
 
 
-class Outcome(NamedTuple):
-    """The tested lengths, and lines to print."""
+def retest_job(job: Job, progress: Callable[[int], None]) -> list[str]:
+    """Test a run; `progress` is called with each length as it begins, counted from 1.
 
-    tested: tuple[int, ...]
-    notes: list[str]
-
-
-def retest_job(job: Job, progress: Callable[[int], None]) -> Outcome:
-    """Test a run; `progress` is called with each length as it begins, counted from 1."""
+    What it returns are lines to print.
+    """
     # Only the process of the job loads torch.
     from rulekeep.running.retest import add_tests
 
     return add_tests(job, progress)
-
-
-def no_weights(folder: Path) -> str:
-    """The message for a run without weights, and its fix."""
-    return f"{folder}: no weights were kept; {trained_anew(folder)}"
 
 
 def trained_anew(folder: Path) -> str:

@@ -6,14 +6,21 @@
 `training` has a training step, `model_figures` has what is scored and measured.
 """
 
+import hashlib
+import io
+import json
 import time
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from rulekeep.records.record import how_ended
-from rulekeep.records.store import RunFolder, Values
+from rulekeep.records.store import RunFolder, Values, set_aside, write_bytes
 from rulekeep.running import costs
 from rulekeep.running.building import Resolved
-from rulekeep.running.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import (
     evaluations,
@@ -24,16 +31,27 @@ from rulekeep.running.model_figures import (
 )
 from rulekeep.running.training import (
     DivergedError,
+    Step,
     build,
     optimizer_of,
     tokens_per_second,
     train_model,
 )
-from rulekeep.running.weights import WeightsError, save_weights
+from rulekeep.running.weights import WeightsError, save_weights, shapes
 
 SOLVED = 0.995
 CHECKPOINT_SECONDS = 20.0
+# Characters of the hash of a checkpoint, at its beginning.
+_HASH = 64
 _Log = Callable[[int, Mapping[str, float]], None]
+
+
+class Checkpoint(NamedTuple):
+    """What is known after a step; `step` is None at the start."""
+
+    step: Step | None
+    history: list[dict[str, Any]]
+    steps_to_solve: int | None
 
 
 def run(
@@ -114,3 +132,56 @@ def _keep(model: LanguageModel, folder: RunFolder, step: int, notes: list[str]) 
     except (OSError, WeightsError) as error:
         notes.append(f"its weights were not kept: {getattr(error, 'strerror', None) or error}")
         return None
+
+
+def save_checkpoint(
+    folder: RunFolder, checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer,
+    notes: list[str],
+) -> None:  # fmt: skip
+    """Write weights, optimiser and history in one file; a full disk costs only the checkpoint.
+
+    The file is a SHA-256 in hexadecimal, then the output of `torch.save`.
+    """
+    body = io.BytesIO()
+    states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({"about": json.dumps(checkpoint), **states}, body)
+    digest = hashlib.sha256(body.getbuffer()).hexdigest()
+    try:
+        write_bytes(folder.checkpoint, digest.encode() + body.getvalue())
+    except OSError as error:
+        note = f"a checkpoint could not be written: {error.strerror}"
+        if note not in notes:
+            notes.append(note)
+
+
+def load_checkpoint(
+    folder: RunFolder, model: nn.Module, optimizer: Optimizer, notes: list[str]
+) -> Checkpoint:
+    """Restore model and optimiser from the last checkpoint, if there is a whole one.
+
+    One that does not match its hash, or holds anything but tensors and plain values, is set aside
+    and never executed.
+    """
+    start = Checkpoint(None, [], None)
+    if not folder.checkpoint.exists():
+        return start
+    try:
+        content = folder.checkpoint.read_bytes()
+        digest, body = content[:_HASH], content[_HASH:]
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            raise ValueError("its hash does not match its content")
+        state = torch.load(io.BytesIO(body), weights_only=True)
+        step, history, solved = json.loads(state["about"])
+        found = Checkpoint(Step(*step), history, solved)
+        # All or nothing: what fits in part must not leave the model half changed.
+        if shapes(model.state_dict()) != shapes(state["model"]):
+            raise ValueError("it is of another model")
+        optimizer.load_state_dict(state["optimizer"])
+        model.load_state_dict(state["model"])
+    # Whatever is wrong with it, the run can start anew.
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        aside = set_aside(folder.checkpoint)
+        notes.append(f"checkpoint not usable ({said}): {aside}, begun anew")
+        return start
+    return found

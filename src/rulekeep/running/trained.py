@@ -6,7 +6,7 @@ another torch may give other bits; then a line says so.
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 from rulekeep.records.identity import differing
@@ -15,7 +15,7 @@ from rulekeep.running import costs
 from rulekeep.running.building import Resolved, check_device, resolve
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import is_defined, validate
-from rulekeep.running.training import Step, build, train_model
+from rulekeep.running.training import build, train_model
 from rulekeep.running.weights import (
     WeightsError,
     digest,
@@ -40,13 +40,14 @@ class Trained(NamedTuple):
 
 
 def resolve_done(folder: RunFolder, record: Record) -> Resolved:
-    """The parts of a finished run, in the folder and process settings in which it was made.
-
-    Raises:
-        UsageError: they cannot be had here, or are of another version.
-    """
-    _go_where_it_was_planned(folder)
-    resolved = resolve(_asked(record))
+    """The parts of a finished run, in the folder and process settings in which it was made."""
+    # Plug-ins are named from the folder in which it was planned, where that is there still.
+    with suppress(OSError, CorruptRecordError, KeyError):
+        os.chdir(read_record(folder.plan)["working_folder"])
+    spec = record.spec.parsed()
+    if not isinstance(spec, RunSpec):
+        raise UsageError(f"run {record.id}: trained no mixer of rulekeep run or sweep")
+    resolved = resolve(spec)
     if others := differing(record.versions, resolved.versions):
         raise UsageError(f"run {record.id}: it was made with {others}; make the run again")
     check_device(resolved.spec.device)
@@ -55,11 +56,7 @@ def resolve_done(folder: RunFolder, record: Record) -> Resolved:
 
 
 def check_length(resolved: Resolved, context: int) -> None:
-    """Raise if the model of a run cannot read texts of this length, in tokens.
-
-    Raises:
-        UsageError: it cannot.
-    """
+    """Raise if the model of a run cannot read texts of this length, in tokens."""
     spec, shortest = resolved.spec, resolved.task.shortest_context
     if context < shortest:
         raise UsageError(
@@ -72,15 +69,26 @@ def check_length(resolved: Resolved, context: int) -> None:
         )
 
 
+def kept_model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
+    """The model of a run from its kept weights.
+
+    Raises:
+        FileNotFoundError: none were kept.
+        WeightsError: they are damaged, or of another run.
+    """
+    model = build(resolved)
+    step = int(record.history[-1]["step"])
+    load_weights(folder.weights, model, run=record.id, step=step, sha256=record.weights)
+    model = model.to(resolved.spec.device)
+    return _compared(model, record, validate(model, resolved))
+
+
 def trained_model(
     folder: RunFolder, record: Record, resolved: Resolved, progress: Callable[[int], None]
 ) -> Trained:
     """The model of a finished run; if it is trained again, its weights are kept.
 
     `progress` is called with every training step, if there is any.
-
-    Raises:
-        DivergedError: it diverged this time.
     """
     notes: list[str] = []
     try:
@@ -89,56 +97,14 @@ def trained_model(
         pass
     except (OSError, WeightsError) as error:
         notes.append(f"{error}: trained again")
-    step = _last_step(record)
     model = build(resolved).to(resolved.spec.device)
     as_made = shapes(model.state_dict())
-    last = _train(model, resolved, step, progress)
-    differences = _differences(record, {"train_loss": last.loss, **validate(model, resolved)})
-    _keep(folder, record, model, as_made, step, notes)
-    return Trained(model, step, differences, [*notes, *_said(differences)])
-
-
-def kept_model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
-    """The model of a run from its kept weights.
-
-    Raises:
-        FileNotFoundError: none were kept.
-        WeightsError: they are damaged, or of another run.
-    """
-    step = _last_step(record)
-    model = build(resolved)
-    load_weights(folder.weights, model, run=record.id, step=step, sha256=record.weights)
-    model = model.to(resolved.spec.device)
-    differences = _differences(record, validate(model, resolved))
-    return Trained(model, step, differences, _said(differences))
-
-
-def _asked(record: Record) -> RunSpec:
-    spec = record.spec.parsed()
-    if not isinstance(spec, RunSpec):
-        raise UsageError(f"run {record.id}: trained no mixer of rulekeep run or sweep")
-    return spec
-
-
-def _last_step(record: Record) -> int:
-    return int(record.history[-1]["step"])
-
-
-def _train(
-    model: LanguageModel, resolved: Resolved, steps: int, progress: Callable[[int], None]
-) -> Step:
     # What a run does between its steps changes none of them.
     for step in train_model(resolved, model):
         progress(step.number)
-        if step.number == steps:
-            return step
-    raise AssertionError("a record has no more steps than its spec")
-
-
-def _keep(
-    folder: RunFolder, record: Record, model: LanguageModel, as_made: Mapping[str, Any], step: int,
-    notes: list[str],
-) -> None:  # fmt: skip
+        if step.number == record.history[-1]["step"]:
+            break
+    made = _compared(model, record, {"train_loss": step.loss, **validate(model, resolved)})
     try:
         own = weights_of(model)
         if shapes(own) != as_made:
@@ -146,42 +112,27 @@ def _keep(
         # What the record is of, if it says so, or nothing.
         if record.weights not in (None, digest(own)):
             raise WeightsError("trained again, they are not those of the record")
-        save_weights(folder.weights, model, run=record.id, step=step)
+        save_weights(folder.weights, model, run=record.id, step=step.number)
     except (OSError, WeightsError) as error:
         notes.append(f"weights could not be kept: {getattr(error, 'strerror', None) or error}")
+    return made._replace(notes=[*notes, *made.notes])
 
 
-def _differences(record: Record, figures: Mapping[str, Any]) -> Differences:
-    recorded = record.history[-1]
-    return {
-        name: (recorded[name], figure)
+def _compared(model: LanguageModel, record: Record, figures: Mapping[str, Any]) -> Trained:
+    """A model beside the last evaluation of its record."""
+    last, notes = record.history[-1], list[str]()
+    differences: Differences = {
+        name: (last[name], figure)
         for name, figure in figures.items()
-        if name in recorded and recorded[name] != figure
+        if name in last and last[name] != figure
     }
-
-
-def _said(differences: Differences) -> list[str]:
-    if not differences:
-        return []
-    pairs = ", ".join(
-        f"{name} {_number(before)}, now {_number(now)}"
-        for name, (before, now) in differences.items()
-    )
-    return [
-        "figures are not those of the record to the bit, as with other code, another processor or "
-        f"version: {pairs}"
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.6g}"
-
-
-def _go_where_it_was_planned(folder: RunFolder) -> None:
-    """Change to the folder in which the run was planned: plug-ins are named from there."""
-    try:
-        place = Path(read_record(folder.plan)["working_folder"])
-    except (OSError, CorruptRecordError, KeyError):
-        return
-    if place.is_dir():
-        os.chdir(place)
+    if differences:
+        pairs = ", ".join(
+            f"{name} {before or 0:.6g}, now {'none' if now is None else f'{now:.6g}'}"
+            for name, (before, now) in differences.items()
+        )
+        notes.append(
+            "figures are not those of the record to the bit, as with other code, another "
+            f"processor or version: {pairs}"
+        )
+    return Trained(model, int(last["step"]), differences, notes)

@@ -24,11 +24,7 @@ class WeightsError(ValueError):
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of everything in the state dictionary of a model.
-
-    Raises:
-        WeightsError: something in it is no tensor.
-    """
+    """A copy of everything in the state dictionary of a model."""
     found = {}
     for name, value in model.state_dict().items():
         if not isinstance(value, Tensor):

@@ -94,26 +94,17 @@ def article_cells(
     contexts: Sequence[int] = PUBLISHED_CONTEXTS,
     models: Sequence[str] = ARTICLE_MODELS,
     seeds: Sequence[int] = (PUBLISHED_SEED,),
-    steps: int = PUBLISHED_STEPS,
     serial: bool = False,
-    decoys: ArticleDecoys = "published",
-    device: Device = "cpu",
+    **rest: Any,
 ) -> list[ArticleCell]:
     """The cells of a contest, in the order of its table: seed, then context, then model.
 
-    Raises:
-        UsageError: a value is impossible.
+    Attention has one form only, so `serial` leaves its cells as they are. `rest` are further fields
+    of every cell.
     """
     return [
         ArticleCell.parse(
-            context=context,
-            model=model,
-            seed=seed,
-            steps=steps,
-            # Attention has one form only, so `--serial` leaves its cells as they are.
-            serial=serial and model == "compressed",
-            decoys=decoys,
-            device=device,
+            context=context, model=model, seed=seed, serial=serial and model == "compressed", **rest
         )
         for seed in seeds
         for context in contexts

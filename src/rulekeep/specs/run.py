@@ -13,11 +13,7 @@ HYBRID = "+"
 
 
 def in_order(contexts: tuple[int, ...], what: str = "context") -> tuple[int, ...]:
-    """Lengths in tokens, shortest first, each once; `what` they are in an error.
-
-    Raises:
-        ValueError: one is out of range or repeated, or there is none.
-    """
+    """Lengths in tokens, shortest first, each once; `what` they are in an error."""
     for context in contexts:
         if not 1 <= context <= 2**24:
             raise ValueError(f"{what} {context}: must be from 1 to {2**24}")

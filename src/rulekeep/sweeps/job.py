@@ -2,7 +2,7 @@
 
     lock the folder ─ read its plan ─ resolve ─ screen the mixers ─ run ─ write the record
 
-What makes a run of each kind, `RUNNERS` says: a trained one `rulekeep.running.run`.
+What makes a run of each kind, `planning.RUNS` says: a trained one `rulekeep.running.run`.
 """
 
 import os
@@ -15,63 +15,40 @@ from typing import Any, TypeAlias
 
 from rulekeep.printable import one_line
 from rulekeep.records.store import BusyError, RunFolder, Values, read_record, write_record
-from rulekeep.running.trackers import Tracker, TrackerName
-from rulekeep.specs import (
-    ArticleCell,
-    CompactionSpec,
-    LanguageSpec,
-    PredictorSpec,
-    RunSpec,
-    UsageError,
-)
-from rulekeep.sweeps.planning import Job, resolve_planned
+from rulekeep.registry import is_outside
+from rulekeep.specs import CompactionSpec, UsageError
+from rulekeep.sweeps.planning import RUNS, Job, resolve_planned
 
 # The answer of a job whose folder another process holds.
 BUSY = "busy"
 # Runs of these kinds need none, and may be made where there is none.
 NO_TORCH = (CompactionSpec.kind,)
-_LONGEST_WARNING = 2000
 # Makes a run of the folder, which may hold a checkpoint and weights. It calls the first function
 # with every step, and the second with the figures of every evaluation on the validation split. What
 # it returns is the record without id, attempt and checksum.
 Runner: TypeAlias = Callable[
     [Any, RunFolder, Callable[[int], None], Callable[[int, Mapping[str, float]], None]], Values
 ]
-# The module whose `run` makes the runs of a kind.
-RUNNERS = {
-    RunSpec.kind: "rulekeep.running.run",
-    PredictorSpec.kind: "rulekeep.running.predicting",
-    ArticleCell.kind: "rulekeep.article.cell",
-    LanguageSpec.kind: "rulekeep.language.run",
-    CompactionSpec.kind: "rulekeep.compaction.run",
-}
 
 
-class MakeRun:
-    """Makes the run of a job in its own process; a class, so that each process can import it."""
-
-    def __init__(self, tracker: TrackerName, keep_weights: bool) -> None:
-        self.tracker, self.keep_weights = tracker, keep_weights
-
-    def __call__(self, job: Job, progress: Callable[[int], None]) -> str:
-        folder = RunFolder(Path(job.root) / job.id, keeps_weights=self.keep_weights)
-        if not folder.path.is_dir():
-            raise UsageError(
-                f"{job.root}: the worker on {platform.node()} does not see the runs of this "
-                "folder; put it where all nodes see it (docs/cluster.md)"
-            )
-        # For the user too: one line, without the place in our code.
-        warnings.formatwarning = lambda message, *_, **__: (
-            f"rulekeep: {one_line(str(message), _LONGEST_WARNING)}\n"
+def make_run(job: Job, progress: Callable[[int], None], *, tracker: str, keep_weights: bool) -> str:
+    """Make the run of a job in its own process."""
+    folder = RunFolder(Path(job.root) / job.id, keeps_weights=keep_weights)
+    if not folder.path.is_dir():
+        raise UsageError(
+            f"{job.root}: the worker on {platform.node()} does not see the runs of this "
+            "folder; put it where all nodes see it (docs/cluster.md)"
         )
-        try:
-            with folder.locked():
-                return _make(folder, progress, self.tracker)
-        except BusyError:
-            return BUSY
+    # For the user too: one line, without the place in our code.
+    warnings.formatwarning = lambda message, *_, **__: f"rulekeep: {one_line(str(message), 2000)}\n"
+    try:
+        with folder.locked():
+            return _make(folder, progress, tracker)
+    except BusyError:
+        return BUSY
 
 
-def _make(folder: RunFolder, progress: Callable[[int], None], tracked: TrackerName) -> str:
+def _make(folder: RunFolder, progress: Callable[[int], None], tracker: str) -> str:
     record = folder.read([])
     if record is not None and record.is_result:
         # Another driver was faster.
@@ -84,21 +61,24 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracked: TrackerNa
     resolved = resolve_planned(planned, folder.id)
     if resolved.spec.kind not in NO_TORCH:
         # Only the process that makes a run loads torch.
-        from rulekeep.checks.screening import screen
         from rulekeep.running.building import take_gpu
 
         take_gpu(getattr(resolved.spec, "device", "cpu"))
         # Not where it is planned: what hangs or crashes takes no more than its own run.
-        screen(resolved)
-    follow = Tracker(tracked, folder.path, planned["spec"])
-    try:
-        # Only here is what trains loaded, and torch with it.
-        run: Runner = import_module(RUNNERS[resolved.spec.kind]).run
-        made = run(resolved, folder, progress, follow.log)
-    except BaseException as error:
-        follow.finish("failed", {"reason": str(error)})
-        raise
-    follow.finish(made["status"], made["costs"])
+        if any(map(is_outside, resolved.versions)):
+            from rulekeep.checks.screening import screen
+
+            screen(resolved)
+    # Only here is what trains loaded, and torch with it.
+    run: Runner = import_module(RUNS[resolved.spec.kind].runner).run
+    if tracker == "none":
+        made = run(resolved, folder, progress, lambda *_: None)
+    else:
+        from rulekeep.running.trackers import tracked
+
+        made = tracked(
+            tracker, folder.path, planned["spec"], lambda log: run(resolved, folder, progress, log)
+        )
     aside = [f"{path.name} was set aside as corrupt" for path in folder.aside]
     notes = [*made.pop("notes", []), *aside]
     head = {"id": folder.id, "kind": resolved.spec.kind, "versions": dict(resolved.versions)}
@@ -113,9 +93,8 @@ def _environment(planned: Values) -> Values:
     """The machine of a run without a result, as far as it is known before the run."""
     if planned["kind"] in NO_TORCH:
         return {}
-    spec = planned["spec"]
     # Here, since only what trains may load torch.
     from rulekeep.running.costs import environment
 
-    asked = {key: value for key, value in spec.items() if key in ("device", "threads")}
+    asked = {key: value for key, value in planned["spec"].items() if key in ("device", "threads")}
     return {**environment(), **asked}

@@ -7,15 +7,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import NamedTuple, TypeAlias
 
 from rulekeep.console import plain_line, progress_bars, rich_console, say, score_text
 from rulekeep.executors import Advanced, Started
 from rulekeep.executors.base import USAGE
 from rulekeep.printable import printable
+from rulekeep.records import Record
 from rulekeep.sweeps.planning import Job
-from rulekeep.sweeps.sweep import Event, JobAwaited, JobFinished
 
 SECONDS_APART = 30.0
+
+
+class JobFinished(NamedTuple):
+    """A job has a record: a result, or one that says why there is none."""
+
+    job: Job
+    record: Record
+
+
+class JobAwaited(NamedTuple):
+    """Another process is making this run; its record is awaited."""
+
+    job: Job
+
+
+Event: TypeAlias = Started | Advanced | JobAwaited | JobFinished
 
 
 def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]:

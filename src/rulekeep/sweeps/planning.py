@@ -11,14 +11,14 @@ of the validated spec and of the versions of its protocol, task and mixers
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import chdir
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-from rulekeep.compaction.resolving import ResolvedCompaction, resolve_compaction
-from rulekeep.language.resolving import ResolvedLanguage, resolve_language
+from rulekeep.compaction.resolving import resolve_compaction
+from rulekeep.language.resolving import resolve_language
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.folders import Command, make_folder, unfinished
-from rulekeep.records.identity import differing
+from rulekeep.records.identity import Identified, differing
 from rulekeep.records.store import (
     CorruptRecordError,
     RunFolder,
@@ -29,14 +29,7 @@ from rulekeep.records.store import (
     set_aside,
     write_record,
 )
-from rulekeep.running.building import (
-    Resolved,
-    ResolvedCell,
-    ResolvedPredictor,
-    resolve,
-    resolve_cell,
-    resolve_predictor,
-)
+from rulekeep.running.building import resolve, resolve_cell, resolve_predictor
 from rulekeep.specs import (
     KINDS,
     AnySpec,
@@ -48,16 +41,21 @@ from rulekeep.specs import (
     UsageError,
 )
 
-AnyResolved: TypeAlias = (
-    Resolved | ResolvedPredictor | ResolvedCell | ResolvedLanguage | ResolvedCompaction
-)
+
+class Kind(NamedTuple):
+    """What makes the runs of a kind whole, and the module whose `run` makes one."""
+
+    resolve: Callable[[Any], Identified[Any]]
+    runner: str
+
+
 # By kind, since a sweep may return a subclass of a spec.
-_RESOLVERS: Mapping[str, Callable[[Any], AnyResolved]] = {
-    RunSpec.kind: resolve,
-    PredictorSpec.kind: resolve_predictor,
-    ArticleCell.kind: resolve_cell,
-    LanguageSpec.kind: resolve_language,
-    CompactionSpec.kind: resolve_compaction,
+RUNS: Mapping[str, Kind] = {
+    RunSpec.kind: Kind(resolve, "rulekeep.running.run"),
+    PredictorSpec.kind: Kind(resolve_predictor, "rulekeep.running.predicting"),
+    ArticleCell.kind: Kind(resolve_cell, "rulekeep.article.cell"),
+    LanguageSpec.kind: Kind(resolve_language, "rulekeep.language.run"),
+    CompactionSpec.kind: Kind(resolve_compaction, "rulekeep.compaction.run"),
 }
 
 
@@ -90,21 +88,13 @@ class Plan(NamedTuple):
     lost: list[str]
 
 
-def resolve_any(spec: AnySpec) -> AnyResolved:
-    """Resolve a spec of any kind.
-
-    Raises:
-        UsageError: a name is unknown, or a value is impossible.
-    """
-    return _RESOLVERS[spec.kind](spec)
+def resolve_any(spec: AnySpec) -> Identified[Any]:
+    """Resolve a spec of any kind."""
+    return RUNS[spec.kind].resolve(spec)
 
 
 def identity(spec: AnySpec) -> str:
-    """The id of a run, which is the name of its folder.
-
-    Raises:
-        UsageError: the spec is impossible.
-    """
+    """The id of a run, which is the name of its folder."""
     return resolve_any(spec).id
 
 
@@ -114,9 +104,6 @@ def plan(specs: Sequence[AnySpec], root: Path, command: Command | None = None) -
     Every spec is resolved before anything is written. The command stands in the folder from the
     first plan on, because a kill may come before the last; whoever gave it removes it
     (`Command.pending_file`).
-
-    Raises:
-        UsageError: a spec is impossible, or the folder cannot be written.
     """
     every = {resolved.id: resolved for resolved in map(resolve_any, specs)}
     make_folder(root)
@@ -147,9 +134,6 @@ def plan_again(root: Path) -> Plan:
     """The plan of everything that was planned in a folder; lost runs are noted.
 
     Runs of former versions without a result are left as they are, and no part of it.
-
-    Raises:
-        UsageError: there is no such folder, or nothing was planned in it.
     """
     if not root.is_dir():
         raise UsageError(f"{root}: there is no such folder; name one that a sweep has written")
@@ -185,13 +169,8 @@ def plan_again(root: Path) -> Plan:
     return result
 
 
-def resolve_planned(planned: Values, run_id: str) -> AnyResolved:
-    """What a plan is of, in the folder in which it was planned.
-
-    Raises:
-        FormerVersionError: it would have another id now.
-        UsageError: a name is gone, or the folder is.
-    """
+def resolve_planned(planned: Values, run_id: str) -> Identified[Any]:
+    """What a plan is of, in the folder in which it was planned."""
     try:
         with chdir(planned["working_folder"]):
             resolved = resolve_any(spec_of(planned))
@@ -204,11 +183,7 @@ def resolve_planned(planned: Values, run_id: str) -> AnyResolved:
 
 
 def spec_of(planned: Values) -> AnySpec:
-    """The spec of a plan as it was read.
-
-    Raises:
-        UsageError: it is of no kind known here, or a value is impossible.
-    """
+    """The spec of a plan as it was read."""
     kind = KINDS.get(planned.get("kind", ""))
     if kind is None:
         raise UsageError(f"kind {planned.get('kind')!r}: choose from {', '.join(KINDS)}")
@@ -236,9 +211,8 @@ def _read_plan(folder: RunFolder, result: Plan) -> Values | None:
         return None
 
 
-def _add_job(folder: RunFolder, resolved: AnyResolved, result: Plan) -> None:
-    notes = () if isinstance(resolved, ResolvedLanguage) else resolved.notes
-    result.notes.extend(note for note in notes if note not in result.notes)
+def _add_job(folder: RunFolder, resolved: Identified[Any], result: Plan) -> None:
+    result.notes.extend(note for note in resolved.notes if note not in result.notes)
     # Absolute, since a job goes where its spec was planned, and relative names with it.
     root, spec = str(folder.path.parent.absolute()), resolved.spec
-    result.jobs.append(Job(root, folder.id, spec.label, spec.steps, notes))
+    result.jobs.append(Job(root, folder.id, spec.label, spec.steps, resolved.notes))

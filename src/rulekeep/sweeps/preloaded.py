@@ -13,7 +13,7 @@ from rulekeep.tasks import TASKS
 gc.disable()
 for _name in (
     # The code as it stands now: what is loaded here is what each run says it was made by.
-    "rulekeep.records.provenance",
+    "rulekeep.records.identity",
     "torch",
     # The first optimizer loads it: a second and more of every run.
     "torch._dynamo",

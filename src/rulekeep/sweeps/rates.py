@@ -12,7 +12,7 @@ from rulekeep.analysis.groups import validation
 from rulekeep.analysis.summary import RateChoice, ValidationScores, choose_learning_rate
 from rulekeep.records import Record
 from rulekeep.records.record import TESTED
-from rulekeep.running.building import Resolved, resolve
+from rulekeep.running.building import resolve
 from rulekeep.specs import MixerSpec, RunSpec, UsageError
 
 RATES = (1e-3, 3e-3, 1e-2)
@@ -37,9 +37,6 @@ def tuned(
     `seeds` tune; by default the one of `base`. Given `rates` are the whole grid. Runs that stand in
     the records with other tests are left out. The rate is None if the grid is not finished, or if
     all diverged.
-
-    Raises:
-        UsageError: the mixer is given a learning rate.
     """
     if "learning_rate" in one.settings:
         raise UsageError(
@@ -47,7 +44,18 @@ def tuned(
         )
     seeds = seeds or (base["seed"],)
     found = _validated(one, records, base, seeds)
-    rates = rates or _rates(found, seeds)
+
+    def choice(rates: Sequence[float], *, extended: bool) -> RateChoice | None:
+        if any((rate, seed) not in found for rate in rates for seed in seeds):
+            return None
+        # The loss and the scores of each.
+        by_rate = {rate: [found[rate, seed][:2] for seed in seeds] for rate in rates}
+        return choose_learning_rate(by_rate, extended=extended)
+
+    if not rates:
+        # The grid, and its extension as soon as the grid is known.
+        first = choice(RATES, extended=False)
+        rates = [*RATES, *([first.extension] if first and first.extension is not None else [])]
     grid = [
         one.spec(**{**base, "seed": seed}, learning_rate=rate)
         for rate in rates
@@ -55,8 +63,8 @@ def tuned(
         if (rate, seed) not in found or found[rate, seed].is_own
     ]
     # Rates outside the grid do not count.
-    choice = _choice(found, rates, seeds, extended=True)
-    return Tuned(grid, None if choice is None else choice.rate)
+    chosen = choice(rates, extended=True)
+    return Tuned(grid, chosen.rate if chosen else None)
 
 
 class _Validated(NamedTuple):
@@ -67,36 +75,23 @@ class _Validated(NamedTuple):
     is_own: bool
 
 
-_Found = Mapping[tuple[float, int], _Validated]
-
-
-def _rates(found: _Found, seeds: Sequence[int]) -> list[float]:
-    """The grid, and its extension as soon as the grid is known."""
-    choice = _choice(found, RATES, seeds, extended=False)
-    if choice is None or choice.extension is None:
-        return [*RATES]
-    return [*RATES, choice.extension]
-
-
-def _choice(
-    found: _Found, rates: Sequence[float], seeds: Sequence[int], *, extended: bool
-) -> RateChoice | None:
-    if any((rate, seed) not in found for rate in rates for seed in seeds):
-        return None
-    # The loss and the scores of each.
-    by_rate = {rate: [found[rate, seed][:2] for seed in seeds] for rate in rates}
-    return choose_learning_rate(by_rate, extended=extended)
-
-
 def _validated(
     one: MixerSpec, records: Iterable[Record], base: Mapping[str, Any], seeds: Sequence[int]
-) -> _Found:
+) -> Mapping[tuple[float, int], _Validated]:
     # A record counts if it is of the same training: nothing else about it may differ,
     # an option that was left to its default or a version included.
     resolved = resolve(one.spec(**base))
     spec, versions = resolved.spec, dict(resolved.versions)
-    trained, lengths = _trained(spec), _validated_at(spec)
-    options = {name: _at_default(resolved, name) for name in ("task_options", "mixer_options")}
+    trained, lengths = spec.model_dump(exclude=set(TESTED)), _validated_at(spec)
+    # What the run leaves at its default.
+    options = {
+        name: {
+            key: value
+            for key, value in getattr(spec, name).items()
+            if key not in resolved.asked.get(name, {})
+        }
+        for name in ("task_options", "mixer_options")
+    }
     found: dict[tuple[float, int], _Validated] = {}
     for record in records:
         # First, because it is cheap and excludes records of other kinds.
@@ -113,7 +108,7 @@ def _validated(
                 **{name: {**left, **getattr(asked, name)} for name, left in options.items()},
             }
         )
-        if (_trained(own), _validated_at(own)) == (trained, lengths):
+        if (own.model_dump(exclude=set(TESTED)), _validated_at(own)) == (trained, lengths):
             # `rulekeep test` adds others to a run, which the rest of the grid may lack.
             looks = [
                 row
@@ -124,16 +119,6 @@ def _validated(
             if at not in found or own == spec:
                 found[at] = _Validated(*validation(looks), is_own=own == spec)
     return found
-
-
-def _at_default(resolved: Resolved, name: str) -> dict[str, Any]:
-    """The options of task or mixers that a run leaves at their defaults."""
-    given = resolved.asked.get(name, {})
-    return {key: value for key, value in getattr(resolved.spec, name).items() if key not in given}
-
-
-def _trained(spec: RunSpec) -> dict[str, Any]:
-    return spec.model_dump(exclude=set(TESTED))
 
 
 def _validated_at(spec: RunSpec) -> set[int]:

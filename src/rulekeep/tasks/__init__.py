@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from rulekeep.tasks.recite import ReciteOptions as ReciteOptions
     from rulekeep.tasks.registers import Registers as Registers
     from rulekeep.tasks.registers import RegistersOptions as RegistersOptions
-    from rulekeep.tasks.sampled import FewCombinationsWarning as FewCombinationsWarning
     from rulekeep.tasks.sampled import RuleWords as RuleWords
     from rulekeep.tasks.sampled import Sample as Sample
     from rulekeep.tasks.sampled import SampledTask as SampledTask
@@ -61,7 +60,6 @@ _CLASSES = {
 TASKS: "Registry[Task]" = Registry("task", __name__, _CLASSES, base="rulekeep.tasks.SampledTask")
 # What is public and no task by name, by its file: the options of each, and these.
 _OTHERS = {f"{task}Options": file for file, task in _CLASSES.items() if file != "article"} | {
-    "FewCombinationsWarning": "sampled",
     "LabelledOptions": "labelled",
     "LabelledTask": "labelled",
     "MixedRecall": "mixed_recall",

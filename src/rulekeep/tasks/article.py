@@ -40,6 +40,8 @@ _PREFIXES: dict[Split, tuple[str, ...]] = {
         "<bos> A again I small B show save open",
     ),
 }
+# What is repeated behind the prefix, with a decoy rule D and a decoy item J.
+_CYCLES = ("make please D J test small", "add now D J save later", "show clean D J open again")
 _ANSWERS = ("A B I A B I <eos>", "I A B I A B <eos>", "B A I B A I <eos>")
 ANSWER_LENGTH = 7
 PREFIX_LENGTH = 9
@@ -99,22 +101,21 @@ class Article(Task):
                 f"({PREFIX_LENGTH} tokens of prefix and {ANSWER_LENGTH} of target)"
             )
         item, rule_a, rule_b, template = (column[rows] for column in _combinations())
-        columns = {"A": rule_a, "B": rule_b, "I": item}
         decoy_rule, decoy_item = _tied_decoys(item, rule_a, rule_b, template)
         if decoys is not None:
             decoy_rule = _FIRST_RULE + decoys.integers(len(RULES), size=self.size)[rows]
             decoy_item = _FIRST_ITEM + decoys.integers(len(ITEMS), size=self.size)[rows]
+        columns = {"A": rule_a, "B": rule_b, "I": item, "D": decoy_rule, "J": decoy_item}
         tokens = np.empty((len(item), context), dtype=np.int64)
         symbols = np.empty((len(item), ANSWER_LENGTH), dtype="<U5")
         answer_start = context - ANSWER_LENGTH
-        for k, (prefix, answer) in enumerate(zip(_PREFIXES[split], _ANSWERS, strict=True)):
+        texts = zip(_PREFIXES[split], _CYCLES, _ANSWERS, strict=True)
+        for k, (prefix, cycle, answer) in enumerate(texts):
             mine = template == k
             of_mine = {name: column[mine] for name, column in columns.items()}
-            cycle = _cycle(decoy_rule[mine], decoy_item[mine], k)
-            body = np.arange(answer_start - PREFIX_LENGTH) % cycle.shape[1]
-            tokens[mine] = np.concatenate(
-                [_fill(prefix, of_mine), cycle[:, body], _fill(answer, of_mine)], axis=1
-            )
+            turned = np.arange(answer_start - PREFIX_LENGTH) % len(cycle.split())
+            body = _fill(cycle, of_mine)[:, turned]
+            tokens[mine] = np.hstack([_fill(prefix, of_mine), body, _fill(answer, of_mine)])
             symbols[mine] = answer.split()
         # Every target says its two rules and its item once, then all three again.
         first_half = np.arange(ANSWER_LENGTH) < 3
@@ -172,35 +173,12 @@ def _tied_decoys(
     return _FIRST_RULE + (decoy_rule + collides) % len(RULES), _FIRST_ITEM + decoy_item
 
 
-def _cycle(decoy_rule: np.ndarray, decoy_item: np.ndarray, k: int) -> np.ndarray:
-    """The six distractors that template `k` repeats, `[n, 6]`."""
-    n = len(decoy_rule)
-    return np.stack(
-        [
-            np.full(n, _FIRST_STEP + k),
-            np.full(n, _FIRST_FILLER + k),
-            decoy_rule,
-            decoy_item,
-            np.full(n, _FIRST_STEP + (k + 3) % len(STEPS)),
-            np.full(n, _FIRST_FILLER + (k + 4) % len(FILLERS)),
-        ],
-        axis=1,
-    )
-
-
 def _fill(pattern: str, columns: dict[str, np.ndarray]) -> np.ndarray:
-    """A template with A, B and I put in: token ids `[n, words]`."""
-    n = len(columns["I"])
-    return np.stack(
-        [
-            columns[word] if word in columns else np.full(n, Article.vocabulary.index(word))
-            for word in pattern.split()
-        ],
-        axis=1,
-    )
+    """A template with A, B, I, D and J put in: token ids `[n, words]`."""
+    known = Article.vocabulary
+    words = [columns[w] if w in columns else known.index(w) for w in pattern.split()]
+    return np.stack(np.broadcast_arrays(*words, columns["I"])[:-1], axis=1)
 
 
 _FIRST_RULE = Article.vocabulary.index(RULES[0])
 _FIRST_ITEM = Article.vocabulary.index(ITEMS[0])
-_FIRST_STEP = Article.vocabulary.index(STEPS[0])
-_FIRST_FILLER = Article.vocabulary.index(FILLERS[0])

@@ -29,16 +29,16 @@ from typing import ClassVar
 import numpy as np
 
 from rulekeep.tasks.base import Role
-from rulekeep.tasks.drawing import Streams, distinct
+from rulekeep.tasks.drawing import Streams, Text, distinct
 from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import CLEAR_TOKENS, RuleWords, Sample
+from rulekeep.tasks.sampled import CLEAR_TOKENS, RuleWords, Sample, Size, asking
 
 
 class CompressionOptions(LabelledOptions):
     """`rules` tokens to keep, each one of `rule_words`."""
 
     rules: int = 12
-    rule_words: int = 15
+    rule_words: Size = 15
 
 
 class Compression(LabelledTask):
@@ -59,15 +59,11 @@ class Compression(LabelledTask):
         k, start = self.options.rules, context - self.options.rules
         words = self._starts["token"].draw(streams("tokens"), (n, k))
         order = distinct(streams("order"), n, k, k)[0]
-        tokens = np.full((n, context), self._cues["<blank>"], dtype=np.int64)
-        roles = np.full((n, context), Role.PLAIN, dtype=np.int8)
-        tokens[:, :k], roles[:, :k] = words, Role.RULE
-        tokens[:, k], roles[:, k] = self._cues["<compress>"], Role.CUE
+        text = Text.of(np.full((n, context), self._cues["<blank>"]))
+        text.put(np.arange(k)[None], words, Role.RULE)
+        text.put(np.array([[k]]), self._cues["<compress>"], Role.CUE)
         # The first place that is asked for stands right before the answer.
-        tokens[:, start - 1 : -1] = self._starts["place"].first + order
-        roles[:, start - 1 : -1] = Role.REQUEST
-        asked_at = np.tile(np.arange(start - 1, context - 1), (n, 1))
-        return self._labelled(
-            tokens, roles, start, asked_at, np.take_along_axis(words, order, axis=1),
-            source=order, chance=1 / self.options.rule_words,
-        )  # fmt: skip
+        asked = np.tile(np.arange(start, context), (n, 1))
+        text.put(asked - 1, self._starts["place"].first + order, Role.REQUEST)
+        labels, chance = np.take_along_axis(words, order, axis=1), 1 / self.options.rule_words
+        return asking(text, start, asked, labels=labels, source=order, chance=chance)

@@ -45,14 +45,22 @@ class Words(NamedTuple):
         return self.first + stream.integers(0, self.size, shape)
 
 
-class Prefix(NamedTuple):
-    """All tokens before the answer and the role of each, `[n, prefix]` both."""
+class Text(NamedTuple):
+    """Tokens and the role of each, `[n, time]` both: all of a text, or what is before its answer.
+
+    A `put` writes into them.
+    """
 
     tokens: np.ndarray
     roles: np.ndarray
 
+    @classmethod
+    def of(cls, tokens: np.ndarray, role: Role = Role.PLAIN) -> "Text":
+        """Tokens that all have one role."""
+        return cls(tokens, np.full(tokens.shape, role, dtype=np.int8))
+
     def put(self, at: Rows, words: "Rows | int", role: Role) -> None:
-        """Put words into their places, `[n, k]` each (or one word for all), with one role."""
+        """Put words into their places, `[n, k]` each, or one row or word for all, with one role."""
         np.put_along_axis(self.tokens, at, words, axis=1)
         np.put_along_axis(self.roles, at, role, axis=1)
 
@@ -73,7 +81,7 @@ def distinct(stream: np.random.Generator, n: int, k: int, size: int) -> tuple[Ro
 
 def random_words(
     stream: np.random.Generator, tokens: int, keys: Words, others: Rows, values: Words
-) -> Prefix:
+) -> Text:
     """So many random words a text: any value, or any of the keys `others`, which it does not have.
 
     `others` are numbers below `keys.size`, `[n, others]`.
@@ -84,7 +92,7 @@ def random_words(
     words = values.first + drawn - count
     row, column = np.nonzero(is_key)
     words[row, column] = keys.first + others[row, drawn[row, column]]
-    return Prefix(words, np.where(is_key, Role.DECOY_ITEM, Role.DECOY_RULE).astype(np.int8))
+    return Text(words, np.where(is_key, Role.DECOY_ITEM, Role.DECOY_RULE).astype(np.int8))
 
 
 def places(
@@ -95,6 +103,14 @@ def places(
     assert slack >= 0, "the shortest context leaves room for every piece"
     gaps = np.sort(stream.integers(0, slack + 1, (n, count)), axis=1)
     return first + gaps + width * np.arange(count)
+
+
+def last_equal(keys: np.ndarray) -> np.ndarray:
+    """The place of the last equal key before each, `[n, k]`; -1 where there is none."""
+    k = keys.shape[1]
+    same = (keys[:, :, None] == keys[:, None, :]) & np.tri(k, k=-1, dtype=bool)
+    found: np.ndarray = np.where(same, np.arange(k), -1).max(axis=2)
+    return found
 
 
 def power_law_gaps(stream: np.random.Generator, n: int, count: int, space: int) -> Rows:
@@ -120,20 +136,20 @@ def _slowness(space: int) -> np.ndarray:
 def body(
     streams: Streams, shape: tuple[int, int], decoy_rate: float, fillers: Words,
     rules: Words, items: Words,
-) -> Prefix:  # fmt: skip
+) -> Text:  # fmt: skip
     """Fillers and decoys, each token drawn separately; a decoy is a rule word or an item word.
 
     Both are equally likely, and each is drawn with replacement from all the words of its kind.
     """
-    tokens = fillers.draw(streams("fillers"), shape)
-    roles = np.zeros(shape, dtype=np.int8)
+    text = Text.of(fillers.draw(streams("fillers"), shape))
     kind = streams("decoys").random(shape, dtype=np.float32)
     at = np.flatnonzero(kind < decoy_rate)
     is_item = streams("decoy kinds").random(len(at)) < 0.5
     words = streams("decoy words")
-    tokens.ravel()[at] = np.where(is_item, items.draw(words, at.shape), rules.draw(words, at.shape))
-    roles.ravel()[at] = np.where(is_item, Role.DECOY_ITEM, Role.DECOY_RULE)
-    return Prefix(tokens, roles)
+    drawn = np.where(is_item, items.draw(words, at.shape), rules.draw(words, at.shape))
+    text.tokens.ravel()[at] = drawn
+    text.roles.ravel()[at] = np.where(is_item, Role.DECOY_ITEM, Role.DECOY_RULE)
+    return text
 
 
 def draw_ranks(

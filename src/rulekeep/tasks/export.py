@@ -28,12 +28,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from itertools import chain
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 
 from rulekeep.specs import UsageError
+from rulekeep.tasks.base import Split
 from rulekeep.tasks.sampled import Sample
 
 Format: TypeAlias = Literal["jsonl", "parquet", "npz"]
@@ -52,6 +52,21 @@ def require(format: Format) -> None:  # noqa: A002 - the option's own name
         raise UsageError("--format parquet: needs pyarrow; pip install 'rulekeep[parquet]'")
 
 
+def pieces(task: Any, split: Split, context: int, n: int, seed: int) -> Iterator[Sample]:
+    """Examples 0 to n - 1 of a sampled task or the article, in pieces that fit in memory."""
+    step = max(1, PIECE_TOKENS // context)
+    for start in range(0, n, step):
+        yield task.sample(split, context, min(step, n - start), seed=seed, start=start)
+
+
+def about(task: Any, split: Split, context: int, seed: int) -> dict[str, str]:
+    """What a file says of its examples."""
+    return {
+        "split": split, "context": str(context), "seed": str(seed),
+        "version": str(task.version), "vocabulary": " ".join(task.vocabulary),
+    }  # fmt: skip
+
+
 def export(
     samples: Iterable[Sample],
     file: BinaryIO,
@@ -64,65 +79,56 @@ def export(
     """
     digest = hashlib.sha256()
 
-    def pieces() -> Iterator[Columns]:
+    def each() -> Iterator[Columns]:
         for sample in samples:
             digest.update(np.ascontiguousarray(sample.tokens, dtype="<i8").tobytes())
             yield columns(sample)
 
-    if format == "jsonl":
-        _write_jsonl(pieces(), file)
-    elif format == "npz":
-        _write_npz(pieces(), file, about)
-    else:
-        _write_parquet(pieces(), file, about)
+    write = {"jsonl": _write_jsonl, "npz": _write_npz, "parquet": _write_parquet}[format]
+    write(each(), file, about)
     return digest.hexdigest()
 
 
 def columns(sample: Sample) -> Columns:
     """A sample as columns."""
     n, start = len(sample.tokens), sample.answer_start
-    first = sample.first_mention
-    count = first.sum(axis=1)
-    total = np.where(first, sample.chance, 0).sum(axis=1)
+    count = sample.first_mention.sum(axis=1)
+    total = np.where(sample.first_mention, sample.chance, 0).sum(axis=1)
 
     def positions(mask: np.ndarray, offset: int) -> list[np.ndarray]:
         return [(np.flatnonzero(row) + offset).astype(np.int32) for row in mask]
 
-    return {
+    found: Columns = {
         "tokens": sample.tokens.astype(np.int32),
         "answer_start": np.full(n, start, dtype=np.int32),
         "rule_positions": positions(sample.rule, start),
-        "first_mention_positions": positions(first, start),
+        "first_mention_positions": positions(sample.first_mention, start),
         "item_positions": positions(sample.item, start),
         "instruction_positions": positions(sample.instructions, 0),
         "decoy_positions": positions(sample.decoys, 0),
         "chance": np.divide(total, count, out=np.full(n, np.nan), where=count > 0),
         "chance_per_position": sample.chance,
-        **_labels(sample),
     }
+    if sample.labels is not None:
+        asked_for = np.where(sample.supervised, sample.labels, _NO_LABEL)
+        found["labels"] = asked_for.astype(np.int32)
+    return found
 
 
-def _labels(sample: Sample) -> Columns:
-    if sample.labels is None:
-        return {}
-    asked_for = np.where(sample.supervised, sample.labels, _NO_LABEL)
-    return {"labels": asked_for.astype(np.int32)}
-
-
-def _write_jsonl(pieces: Iterator[Columns], file: BinaryIO) -> None:
-    for piece in pieces:
-        for row in zip(*piece.values(), strict=True):
-            line = {name: value.tolist() for name, value in zip(piece, row, strict=True)}
+def _write_jsonl(parts: Iterator[Columns], file: BinaryIO, _: Mapping[str, str]) -> None:
+    for part in parts:
+        for row in zip(*part.values(), strict=True):
+            line = {name: value.tolist() for name, value in zip(part, row, strict=True)}
             line["chance"] = None if np.isnan(line["chance"]) else line["chance"]
             file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
-def _write_npz(pieces: Iterator[Columns], file: BinaryIO, about: Mapping[str, str]) -> None:
-    parts = list(pieces)
+def _write_npz(parts: Iterator[Columns], file: BinaryIO, about: Mapping[str, str]) -> None:
+    every = list(parts)
     arrays: dict[str, Any] = {"about": np.array([json.dumps({**about})])}
-    for name in parts[0]:
-        column = [value for piece in parts for value in piece[name]]
-        if isinstance(parts[0][name], np.ndarray):
+    for name, first in every[0].items():
+        column = [value for part in every for value in part[name]]
+        if isinstance(first, np.ndarray):
             arrays[name] = np.stack(column)
         else:
             arrays[name] = np.concatenate(column)
@@ -130,40 +136,15 @@ def _write_npz(pieces: Iterator[Columns], file: BinaryIO, about: Mapping[str, st
     np.savez_compressed(file, **arrays)
 
 
-def _write_parquet(pieces: Iterator[Columns], file: BinaryIO, about: Mapping[str, str]) -> None:
+def _write_parquet(parts: Iterator[Columns], file: BinaryIO, about: Mapping[str, str]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    types = {"answer_start": pa.int32(), "chance": pa.float64()}
-    types["chance_per_position"] = pa.list_(pa.float64())
-    first = next(pieces)
-    fields = [(name, types.get(name, pa.list_(pa.int32()))) for name in first]
-    schema = pa.schema(fields, metadata={**about})
-    with parquet.ParquetWriter(_Counted(file), schema) as writer:
-        for piece in chain([first], pieces):
-            arrays = [pa.array(list(piece[name]), type=kind) for name, kind in fields]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-
-
-class _Counted:
-    """A stream that counts the bytes written to it, which a pipe cannot tell."""
-
-    closed = False
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._written = 0
-
-    def write(self, content: Any) -> int:
-        self._file.write(content)
-        self._written += len(content)
-        return len(content)
-
-    def tell(self) -> int:
-        return self._written
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        """Left to the opener of the stream."""
+    writer = None
+    for part in parts:
+        table = pa.table({name: list(column) for name, column in part.items()})
+        if writer is None:
+            writer = parquet.ParquetWriter(file, table.schema.with_metadata({**about}))
+        writer.write_table(table.cast(writer.schema))
+    if writer is not None:
+        writer.close()

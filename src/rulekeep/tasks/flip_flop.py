@@ -21,14 +21,15 @@ language, whose long texts hold few writes and reads too.
 other tasks. Splits differ by their random streams.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from rulekeep.tasks.base import Role
-from rulekeep.tasks.drawing import Streams, places
+from rulekeep.tasks.drawing import Streams, Text, places
 from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import MOST_RULES, Sample, within
+from rulekeep.tasks.sampled import Sample, asking
 
 _WRITES, _UNDOES = 0.4, 0.3
 
@@ -36,14 +37,9 @@ _WRITES, _UNDOES = 0.4, 0.3
 class FlipFlopOptions(LabelledOptions):
     """`rules` instructions that count, about `rule_words` values."""
 
-    rules: int = 16
-    rule_words: int = 2
-
-    def check(self) -> None:
-        """Check that something is written and read."""
-        super().check()
-        within("rules", self.rules, 2, MOST_RULES)
-        within("rule_words", self.rule_words, 2, 64)
+    # Something is written and read.
+    rules: Annotated[int, Field(ge=2)] = 16
+    rule_words: Annotated[int, Field(ge=2, le=64)] = 2
 
 
 class FlipFlop(LabelledTask):
@@ -62,8 +58,8 @@ class FlipFlop(LabelledTask):
     def _drawn(self, context: int, n: int, streams: Streams) -> Sample:
         k, words, cue = self.options.rules, self._starts["value"], self._cues
         first = context % 2
-        tokens = words.draw(streams("ignored"), (n, context))
-        roles = np.full((n, context), Role.DECOY_RULE, dtype=np.int8)
+        text = Text.of(words.draw(streams("ignored"), (n, context)), Role.DECOY_RULE)
+        tokens, roles = text
         tokens[:, first::2], roles[:, first::2] = cue["<ignore>"], Role.PLAIN
         # Of an odd text the first token stands alone.
         tokens[:, :first], roles[:, :first] = cue["<nothing>"], Role.PLAIN
@@ -95,6 +91,7 @@ class FlipFlop(LabelledTask):
                 roles[rows[where], at[where, turn]] = Role.CUE
             tokens[rows, place] = np.where(undoing, cue["<nothing>"], stack[rows, top])
             roles[rows, place] = np.where(undoing, Role.PLAIN, Role.RULE)
-        return self._labelled(
-            tokens, roles, first + 3, at, labels, source=source, chance=1 / words.size, there=reads
-        )
+        return asking(
+            text, first + 3, at + 1, labels=labels, source=source, chance=1 / words.size,
+            there=reads,
+        )  # fmt: skip

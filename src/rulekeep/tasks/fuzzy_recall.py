@@ -27,14 +27,15 @@ concerns other tasks. Splits differ by their random streams.
 """
 
 from itertools import permutations
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from rulekeep.tasks.base import Role
-from rulekeep.tasks.drawing import Rows, Streams, distinct
-from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask, last_equal
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, within
+from rulekeep.tasks.drawing import Rows, Streams, Text, distinct, last_equal
+from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
+from rulekeep.tasks.sampled import RuleWords, Sample, asking, within
 
 _LENGTHS = (1, 2, 3)
 _LONGEST = 3
@@ -45,22 +46,18 @@ _FIRST = 3
 class FuzzyRecallOptions(LabelledOptions):
     """`rules` pairs in a text, of `items` keys; words of keys and values."""
 
-    rules: int = 10
-    rule_words: int = 7
+    # A key can come back, and there are words for keys and values.
+    rules: Annotated[int, Field(ge=2)] = 10
+    rule_words: Annotated[int, Field(ge=_LONGEST, le=20)] = 7
     items: int = 4
-    fillers: int = 7
+    fillers: Annotated[int, Field(ge=_LONGEST, le=20)] = 7
 
     def fewest_items(self) -> int:
         """One key, which comes back."""
         return 1
 
     def check(self) -> None:
-        """Check that a key can come back, and that there are words for keys and values."""
-        super().check()
-        within("rules", self.rules, 2, MOST_RULES)
-        within("fillers", self.fillers, _LONGEST, 20)
-        within("rule_words", self.rule_words, _LONGEST, 20)
-        # Keys of one word are the fewest, and a third of all.
+        """Check that there are as many keys: those of one word are the fewest, a third of all."""
         within("items", self.items, 1, _LONGEST * self.fillers)
 
 
@@ -104,8 +101,7 @@ class FuzzyRecall(LabelledTask):
         gaps = np.sort(streams("places").integers(0, slack[:, None] + 1, (n, k)), axis=1)
         gaps[:, -1] = slack
         at = gaps + np.cumsum(size, axis=1) - size
-        tokens = np.full((n, context), self._cues["<pad>"], dtype=np.int64)
-        roles = np.full((n, context), Role.PLAIN, dtype=np.int8)
+        text = Text.of(np.full((n, context), self._cues["<pad>"]))
         value_at = at + key_size
         for start, words, sizes, role in (
             (at, keys[row, turn], key_size, Role.ITEM),
@@ -113,8 +109,8 @@ class FuzzyRecall(LabelledTask):
         ):
             for i in range(_LONGEST):
                 rows, pair = np.nonzero(i < sizes)
-                tokens[rows, start[rows, pair] + i] = words[rows, pair, i]
-                roles[rows, start[rows, pair] + i] = role
+                place = rows, start[rows, pair] + i
+                text.tokens[place], text.roles[place] = words[rows, pair, i], role
         before = last_equal(turn)
         word = np.arange(_LONGEST)
 
@@ -125,8 +121,8 @@ class FuzzyRecall(LabelledTask):
         # Words of a value that stand before are no candidates.
         chance = 1 / np.arange(self.options.rule_words, self.options.rule_words - _LONGEST, -1)
         there = (before >= 0)[..., None] & (word < value_size[..., None])
-        return self._labelled(
-            tokens, roles, _FIRST, flat(value_at[..., None] + word - 1), flat(values[row, turn]),
+        return asking(
+            text, _FIRST, flat(value_at[..., None] + word), labels=flat(values[row, turn]),
             source=flat(np.take_along_axis(value_at, before, axis=1)[..., None] + word),
             chance=flat(chance), there=flat(there),
         )  # fmt: skip

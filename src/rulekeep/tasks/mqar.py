@@ -35,16 +35,16 @@ from typing import ClassVar
 import numpy as np
 
 from rulekeep.tasks.base import Role
-from rulekeep.tasks.drawing import Streams, distinct, power_law_gaps, random_words
+from rulekeep.tasks.drawing import Streams, Text, distinct, power_law_gaps, random_words
 from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, within
+from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, Size, asking, within
 
 
 class MqarOptions(LabelledOptions):
     """`rules` pairs out of `items` keys and `rule_words` values, `updates` of them bound anew."""
 
     rules: int = 16
-    rule_words: int = 128
+    rule_words: Size = 128
     items: int = 128
     updates: int = 0
     key_fillers: bool = False
@@ -60,7 +60,6 @@ class MqarOptions(LabelledOptions):
 
     def check(self) -> None:
         """Check that new values are left for the updates."""
-        super().check()
         within("updates", self.updates, 0, min(self.rules, self.rule_words - self.rules))
 
 
@@ -91,21 +90,18 @@ class Mqar(LabelledTask):
         anew = distinct(streams("updates"), n, updates, k)[0]
         pair_keys = np.concatenate([keys, np.take_along_axis(keys, anew, axis=1)], axis=1)
         start = 2 * (k + updates)
-        tokens = np.empty((n, context), dtype=np.int64)
-        roles = np.zeros((n, context), dtype=np.int8)
-        tokens[:, 0:start:2], tokens[:, 1:start:2] = pair_keys, values
-        roles[:, 0:start:2], roles[:, 1:start:2] = Role.ITEM, Role.RULE
-        tokens[:, start:], roles[:, start:] = random_words(
+        text = Text.of(np.empty((n, context), dtype=np.int64))
+        text.tokens[:, start:], text.roles[:, start:] = random_words(
             streams("fillers"), context - start, key_words, others, value_words
         )
-        gap = power_law_gaps(streams("gaps"), n, k, (context - start) // 2)
-        query_at = start + 2 * gap
-        np.put_along_axis(tokens, query_at, keys, axis=1)
-        np.put_along_axis(roles, query_at, Role.REQUEST, axis=1)
+        text.put(np.arange(0, start, 2)[None], pair_keys, Role.ITEM)
+        text.put(np.arange(1, start, 2)[None], values, Role.RULE)
+        query_at = start + 2 * power_law_gaps(streams("gaps"), n, k, (context - start) // 2)
+        text.put(query_at, keys, Role.REQUEST)
         # The pair that holds of each key: its own, or the one that bound it anew.
         holds = np.tile(np.arange(k), (n, 1))
         np.put_along_axis(holds, anew, k + np.arange(updates), axis=1)
-        return self._labelled(
-            tokens, roles, start + 1, query_at, np.take_along_axis(values, holds, axis=1),
+        return asking(
+            text, start + 1, query_at + 1, labels=np.take_along_axis(values, holds, axis=1),
             source=2 * holds + 1, chance=1 / value_words.size,
         )  # fmt: skip

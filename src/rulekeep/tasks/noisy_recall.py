@@ -25,32 +25,29 @@ What differs from the published code (athms/mad-lab, `noisy-in-context-recall`):
 published. `decoy_rate` concerns other tasks. Splits differ by their random streams.
 """
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from rulekeep.tasks.base import Role
-from rulekeep.tasks.drawing import Streams, places
-from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask, last_equal
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, within
+from rulekeep.tasks.drawing import Streams, Text, last_equal, places
+from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
+from rulekeep.tasks.sampled import RuleWords, Sample, Size, asking
 
 
 class NoisyRecallOptions(LabelledOptions):
     """`rules` pairs of key and value in a text, out of `items` keys and `rule_words` values."""
 
-    rules: int = 25
-    rule_words: int = 8
+    # A key can come back.
+    rules: Annotated[int, Field(ge=2)] = 25
+    rule_words: Size = 8
     items: int = 8
-    fillers: int = 16
+    fillers: Size = 16
 
     def fewest_items(self) -> int:
         """One key, which comes back."""
         return 1
-
-    def check(self) -> None:
-        """Check that a key can come back."""
-        super().check()
-        within("rules", self.rules, 2, MOST_RULES)
 
 
 class NoisyRecall(LabelledTask):
@@ -79,15 +76,11 @@ class NoisyRecall(LabelledTask):
         values = self._starts["value"].first + np.take_along_axis(value_of, keys, axis=1)
         at = places(streams("places"), n, k - 1, 2, 0, context - 2)
         at = np.concatenate([at, np.full((n, 1), context - 2)], axis=1)
-        tokens = self._starts["noise"].draw(streams("noise"), (n, context))
-        roles = np.full((n, context), Role.PLAIN, dtype=np.int8)
-        for offset, words, role in (
-            (0, self._starts["key"].first + keys, Role.ITEM), (1, values, Role.RULE)
-        ):  # fmt: skip
-            np.put_along_axis(tokens, at + offset, words, axis=1)
-            np.put_along_axis(roles, at + offset, role, axis=1)
+        text = Text.of(self._starts["noise"].draw(streams("noise"), (n, context)))
+        text.put(at, self._starts["key"].first + keys, Role.ITEM)
+        text.put(at + 1, values, Role.RULE)
         earlier = last_equal(keys)
-        return self._labelled(
-            tokens, roles, 3, at, values, source=np.take_along_axis(at, earlier, axis=1) + 1,
+        return asking(
+            text, 3, at + 1, labels=values, source=np.take_along_axis(at, earlier, axis=1) + 1,
             chance=1 / self.options.rule_words, there=earlier >= 0,
         )  # fmt: skip

@@ -15,29 +15,21 @@ without memory scores at most one half.
 """
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from rulekeep.tasks.base import Role, Split
-from rulekeep.tasks.drawing import FEWEST_ITEMS, Prefix, Rows, Streams, distinct
-from rulekeep.tasks.requests import Requests, Shown
-from rulekeep.tasks.sampled import (
-    MOST_RULES,
-    RuleWords,
-    Sample,
-    SampledTask,
-    TaskOptions,
-    within,
-)
+from rulekeep.tasks.drawing import Rows, Streams, Text, distinct
+from rulekeep.tasks.requests import RequestOptions, RequestTask, Shown
+from rulekeep.tasks.sampled import MOST_RULES, Sample
 
 
-class OverrideOptions(TaskOptions):
+class OverrideOptions(RequestOptions):
     """As for `apply`; an example has 0 to `revisions` revisions, each number equally likely."""
 
-    outputs: int = 4
-    kinds: int = 2
-    revisions: int = 2
+    revisions: Annotated[int, Field(ge=0, le=64)] = 2
 
     @property
     def attributes(self) -> int:
@@ -48,84 +40,60 @@ class OverrideOptions(TaskOptions):
         """Every attribute needs a prohibition and a requirement."""
         return min(MOST_RULES, self.rule_words // 2 * 2 // 3)
 
-    def fewest_items(self) -> int:
-        """Four of each kind."""
-        return FEWEST_ITEMS * max(1, self.kinds)
 
-    def check(self) -> None:
-        """Check outputs, kinds and revisions."""
-        within("outputs", self.outputs, 1, 64)
-        within("kinds", self.kinds, 1, 64)
-        within("revisions", self.revisions, 0, 64)
-
-
-class Override(SampledTask):
+class Override(RequestTask):
     """K rules on some of the attributes, revisions of them, and a request for N items."""
 
     name: ClassVar[str] = "override"
-    options_type: ClassVar[type[TaskOptions]] = OverrideOptions
+    options_type: ClassVar[type[RequestOptions]] = OverrideOptions
     options: OverrideOptions
 
     def __init__(self, options: OverrideOptions | None = None) -> None:
         self.options = options = options or OverrideOptions()
         m = options.attributes
-        kinds = (
-            ("rule", options.rule_words),
-            ("item", options.items),
-            ("filler", options.fillers),
-            ("shows", options.rule_words),
-            ("default", m),
-        )
-        super().__init__(kinds, ("<bos>", "<go>", "<rule>", "<ask>", "<revise>", "<none>"))
-        word = np.arange(options.rule_words)
-        self.rule_words = RuleWords(
-            tokens=self._starts["rule"].first + word,
-            answers=np.where(word < m, self._cues["<none>"], self._starts["shows"].first + word),
-            groups=word % m,
-        )
-        self._requests = Requests(options.outputs, options.kinds, options.items, m)
-        self._sizes = np.array([len(range(a, options.rule_words, m)) for a in range(m)])
+        super().__init__([("default", m)], ("<revise>", "<none>"))
+        assert self.rule_words is not None
+        self.rule_words.answers[:m] = self._cues["<none>"]
         # Ways to choose k attributes and a word for each: elementary symmetric polynomials.
         ways = [1] + [0] * options.rules
         for size in self._sizes:
             for i in range(options.rules, 0, -1):
                 ways[i] += ways[i - 1] * int(size)
-        tuples = ways[options.rules] * math.factorial(options.rules)
-        self._count(tuples * self._requests.first_items)
-        self.answer_length = self._requests.answer_length
+        self._count_tuples(ways[options.rules] * math.factorial(options.rules))
         self.shortest_context = self._shortest(
-            options.rules, width=1, tail=self._requests.tail, more=2 * options.revisions
+            options.rules, width=1, tail=self._tail, more=2 * options.revisions
         )
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
-        k, m, cues = self.options.rules, self.options.attributes, self._cues
+        k, m = self.options.rules, self.options.attributes
         order = distinct(streams("order"), n, k, m)[0]
         is_prohibition = streams("prohibitions").random((n, k)) < 0.5
         value = streams("values").integers(1, self._sizes[order])
         rules = order + m * np.where(is_prohibition, 0, value)
-        drawn = self._requests.draw(streams, split, rules)
-        prefix, at, cues_at = self._open(
+        requested = self._requested(streams, split, rules)
+        text, at, cues_at = self._open(
             streams, n, context - self.answer_length, k,
-            tail=self._requests.tail, later=self.options.revisions,
+            tail=self._tail, later=self.options.revisions,
         )  # fmt: skip
-        in_force_at = self._write(streams, prefix, rules, at, cues_at)
-        ruled = np.zeros((n, m), dtype=bool)
-        np.put_along_axis(ruled, order, True, axis=1)
-        tokens = np.tile(self._starts["default"].first + np.arange(m), (n, 1))
+        in_force_at = self._write(streams, text, rules, at, cues_at)
+        default = np.tile(self._starts["default"].first + np.arange(m), (n, 1))
         required = self._starts["shows"].first + rules
-        np.put_along_axis(tokens, order, np.where(is_prohibition, cues["<none>"], required), axis=1)
-        prohibition = np.zeros((n, m), dtype=bool)
-        np.put_along_axis(prohibition, order, is_prohibition, axis=1)
-        source = np.full((n, m), -1)
-        np.put_along_axis(source, order, in_force_at, axis=1)
-        shown = Shown(tokens, ruled, prohibition, np.full((n, m), 0.5), source)
-        return self._requests.answer(prefix, cues["<ask>"], self._starts["item"], drawn, shown)
 
-    def _write(
-        self, streams: Streams, prefix: Prefix, rules: Rows, at: Rows, cues_at: Rows
-    ) -> Rows:
-        """Writes rules and revisions so that `rules` are in force at the end; their places, `[n,
-        k]`.
+        def by_attribute(table: np.ndarray, of_rules: np.ndarray | bool) -> np.ndarray:
+            np.put_along_axis(table, order, of_rules, axis=1)
+            return table
+
+        shown = Shown(
+            by_attribute(default, np.where(is_prohibition, self._cues["<none>"], required)),
+            by_attribute(np.zeros((n, m), dtype=bool), True),
+            by_attribute(np.zeros((n, m), dtype=bool), is_prohibition),
+            np.full((n, m), 0.5),
+            by_attribute(np.full((n, m), -1), in_force_at),
+        )
+        return self._answered(text, requested, shown)
+
+    def _write(self, streams: Streams, text: Text, rules: Rows, at: Rows, cues_at: Rows) -> Rows:
+        """Writes rules and revisions so that `rules` are in force at the end; places, `[n, k]`.
 
         The last revision is drawn first: the word that it replaced is drawn given the word that it
         set. So the rules in force have the same distribution as without revisions.
@@ -134,21 +102,20 @@ class Override(SampledTask):
         count = streams("revisions").integers(0, places + 1, (n, 1))
         turn = streams("revision turns").random((n, places)).argsort(axis=1).argsort(axis=1)
         target = streams("revised").integers(0, rules.shape[1], (n, places))
-        replaced = streams("replaced")
+        replaced, first_word = streams("replaced"), self._starts["rule"].first
         current, in_force_at = rules.copy(), at.copy()
-        first_word = self._starts["rule"].first
-        for j in reversed(range(places)):
-            rows = np.flatnonzero(turn[:, j] < count[:, 0])
-            word, word_at = current[rows, target[rows, j]], cues_at[rows, j] + 1
-            prefix.tokens[rows, word_at - 1] = self._cues["<revise>"]
-            prefix.roles[rows, word_at - 1] = Role.CUE
-            prefix.tokens[rows, word_at] = first_word + word
-            prefix.roles[rows, word_at] = Role.RULE
+        written = [np.flatnonzero(turn[:, j] < count[:, 0]) for j in range(places)]
+        for j, rows in reversed([*enumerate(written)]):
+            word, cue_at = current[rows, target[rows, j]], cues_at[rows, j]
+            text.tokens[rows, cue_at], text.roles[rows, cue_at] = self._cues["<revise>"], Role.CUE
+            text.tokens[rows, cue_at + 1], text.roles[rows, cue_at + 1] = (
+                first_word + word,
+                Role.RULE,
+            )
             current[rows, target[rows, j]] = self._another(replaced, word)
-        for j in range(places):
-            rows = np.flatnonzero(turn[:, j] < count[:, 0])
+        for j, rows in enumerate(written):
             in_force_at[rows, target[rows, j]] = cues_at[rows, j] + 1
-        prefix.put(at, first_word + current, Role.RULE)
+        text.put(at, first_word + current, Role.RULE)
         return in_force_at
 
     def _another(self, stream: np.random.Generator, word: np.ndarray) -> np.ndarray:

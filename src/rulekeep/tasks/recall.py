@@ -30,7 +30,15 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from rulekeep.tasks.base import Role, Split
-from rulekeep.tasks.drawing import Rows, Streams, Words, distinct, power_law_gaps, random_words
+from rulekeep.tasks.drawing import (
+    Rows,
+    Streams,
+    Text,
+    Words,
+    distinct,
+    power_law_gaps,
+    random_words,
+)
 from rulekeep.tasks.sampled import RuleWords, Sample, SampledTask, TaskOptions, asking
 
 
@@ -70,21 +78,25 @@ class Recall(SampledTask):
         self.rule_words = RuleWords.recited(self._starts["value"])
         self.combinations = None
         # Queries and values; the zoology layout has no fixed length: all after the pairs.
-        self.answer_length = 2 * options.rules
+        self.answer_length, self.shortest_context = 2 * options.rules, 4 * options.rules
         if options.layout == "exam":
             self.shortest_context = self._shortest(options.rules, width=2, tail=1)
-        else:
-            self.shortest_context = 4 * options.rules
 
     def _block(self, split: Split, context: int, n: int, streams: Streams) -> Sample:
         # The streams are the split's own already.
         del split
-        k = self.options.rules
-        keys, others = distinct(streams("keys"), n, k, self.options.items)
-        values, _ = distinct(streams("values"), n, k, self.options.rule_words)
-        lay = self._exam if self.options.layout == "exam" else self._zoology
-        first_key, first_value = self._starts["key"].first, self._starts["value"].first
-        return lay(streams, context, first_key + keys, others, first_value + values)
+        keys, others, values = self._drawn(streams, n, self.options.rules)
+        if self.options.layout == "exam":
+            return self._exam(streams, context, keys, others, values)
+        text, value_at, source = self._zoology(streams, context, keys, others, values)
+        return self._asked(text, self.answer_length, value_at, source)
+
+    def _drawn(self, streams: Streams, n: int, pairs: int) -> tuple[Rows, Rows, Rows]:
+        """The keys of a text, the numbers of all other keys, and the values; `[n, pairs]`."""
+        keys, values = self._starts["key"], self._starts["value"]
+        mine, others = distinct(streams("keys"), n, pairs, keys.size)
+        picked, _ = distinct(streams("values"), n, pairs, values.size)
+        return keys.first + mine, others, values.first + picked
 
     def _exam(
         self, streams: Streams, context: int, keys: Rows, others: Rows, values: Rows
@@ -93,48 +105,44 @@ class Recall(SampledTask):
         start = context - self.answer_length
         # Decoy keys are drawn by their place among the keys that the context does not have.
         place = Words(0, max(1, others.shape[1]))
-        prefix, at, _ = self._open(streams, n, start, k, width=2, items=place)
-        row, column = np.nonzero(prefix.roles == Role.DECOY_ITEM)
+        text, at, _ = self._open(streams, n, start, k, width=2, items=place)
+        row, column = np.nonzero(text.roles == Role.DECOY_ITEM)
         if others.shape[1]:
-            decoys = self._starts["key"].first + others[row, prefix.tokens[row, column]]
+            decoys = self._starts["key"].first + others[row, text.tokens[row, column]]
         else:
             decoys = self._starts["value"].draw(streams("more decoys"), row.shape)
-            prefix.roles[row, column] = Role.DECOY_RULE
-        prefix.tokens[row, column] = decoys
-        prefix.put(at, keys, Role.ITEM)
-        prefix.put(at + 1, values, Role.RULE)
+            text.roles[row, column] = Role.DECOY_RULE
+        text.tokens[row, column] = decoys
+        text.put(at, keys, Role.ITEM)
+        text.put(at + 1, values, Role.RULE)
         turn = streams("queries").permuted(np.tile(np.arange(k), (n, 1)), axis=1)
-        answer = np.empty((n, 2 * k), dtype=np.int64)
-        answer[:, 0::2] = np.take_along_axis(keys, turn, axis=1)
-        answer[:, 1::2] = np.take_along_axis(values, turn, axis=1)
-        tokens = np.concatenate([prefix.tokens, answer], axis=1)
-        roles = np.pad(prefix.roles, ((0, 0), (0, 2 * k)), constant_values=Role.ANSWER)
-        value_at = np.tile(np.arange(1, 2 * k, 2), (n, 1))
+        pairs = np.stack([keys, values], axis=2)[np.arange(n)[:, None], turn]
+        answer = Text.of(pairs.reshape(n, 2 * k), Role.ANSWER)
+        whole = (np.concatenate(parts, axis=1) for parts in zip(text, answer, strict=True))
+        value_at = np.tile(start + np.arange(1, 2 * k, 2), (n, 1))
         source = np.take_along_axis(at + 1, turn, axis=1)
-        return self._sample(tokens, roles, start, value_at, source)
+        return self._asked(Text(*whole), start, value_at, source)
 
     def _zoology(
         self, streams: Streams, context: int, keys: Rows, others: Rows, values: Rows
-    ) -> Sample:
+    ) -> tuple[Text, Rows, Rows]:
+        """A text, the places of its values in order, and those of the pairs they are from."""
         n, k = values.shape
-        start = 2 * k
-        tokens, roles = random_words(
+        text = random_words(
             streams("fillers"), context, self._starts["key"], others, self._starts["value"]
         )
-        tokens[:, 0:start:2], tokens[:, 1:start:2] = keys, values
-        roles[:, 0:start:2], roles[:, 1:start:2] = Role.ITEM, Role.RULE
-        gap = power_law_gaps(streams("gaps"), n, k, (context - start) // 2)
-        query_at = start + 2 * gap
-        for offset, words in ((0, keys), (1, values)):
-            np.put_along_axis(tokens, query_at + offset, words, axis=1)
-            np.put_along_axis(roles, query_at + offset, Role.ANSWER, axis=1)
-        turn = gap.argsort(axis=1)
-        value_at = np.take_along_axis(query_at, turn, axis=1) + 1 - start
-        return self._sample(tokens, roles, start, value_at, 2 * turn + 1)
+        text.put(2 * np.arange(k)[None], keys, Role.ITEM)
+        text.put(2 * np.arange(k)[None] + 1, values, Role.RULE)
+        query_at = 2 * k + 2 * power_law_gaps(streams("gaps"), n, k, context // 2 - k)
+        text.put(query_at, keys, Role.ANSWER)
+        text.put(query_at + 1, values, Role.ANSWER)
+        turn = query_at.argsort(axis=1)
+        value_at = np.take_along_axis(query_at, turn, axis=1) + 1
+        return text, value_at, 2 * turn + 1
 
-    def _sample(
-        self, tokens: np.ndarray, roles: np.ndarray, start: int, value_at: Rows, source: Rows
+    def _asked(
+        self, text: Text, start: int, value_at: Rows, source: Rows, there: np.ndarray | None = None
     ) -> Sample:
-        """A sample, from the places of the values in the answer and in the pairs."""
+        """A sample that asks for values, each of which was not given before."""
         left = self.options.rule_words - np.arange(value_at.shape[1])
-        return asking(tokens, roles, start, value_at, source=source, chance=1 / left)
+        return asking(text, start, value_at, source=source, chance=1 / left, there=there)

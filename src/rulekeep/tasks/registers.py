@@ -23,14 +23,14 @@ import numpy as np
 from rulekeep.tasks.base import Role
 from rulekeep.tasks.drawing import Streams, body, places
 from rulekeep.tasks.labelled import SHORTEST, LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, within
+from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, Size, asking, within
 
 
 class RegistersOptions(LabelledOptions):
     """`rules` instructions about `items` registers and `rule_words` values."""
 
     rules: int = 12
-    rule_words: int = 16
+    rule_words: Size = 16
     items: int = 4
 
     def fewest_items(self) -> int:
@@ -39,7 +39,6 @@ class RegistersOptions(LabelledOptions):
 
     def check(self) -> None:
         """Check that every register is set."""
-        super().check()
         within("rules", self.rules, self.items, MOST_RULES)
 
 
@@ -98,7 +97,7 @@ class Registers(LabelledTask):
         text.put(asked_at - 1, cue["<read>"], Role.REQUEST)
         text.put(asked_at, registers.first + asked, Role.REQUEST)
         text.put(np.full((n, 1), context - 1), cue["<end>"], Role.PLAIN)
-        return self._labelled(
-            text.tokens, text.roles, end + 2, asked_at, np.take_along_axis(held, asked, axis=1),
+        return asking(
+            text, end + 2, asked_at + 1, labels=np.take_along_axis(held, asked, axis=1),
             source=np.take_along_axis(source, asked, axis=1), chance=1 / values.size,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The request for items at the end, and the answer that shows each item with its attributes.
+"""What tasks with a request share: items asked for at the end, each shown with its attributes.
 
 Attribute a concerns the items of one kind: a modulo the number of kinds. Item i is of kind i modulo
 the same number. Each kind has a fixed number of requested items, in any order. So answers have
@@ -8,13 +8,35 @@ The answer gives each item, then one token for each attribute that concerns it, 
 attributes. Only the first token that an attribute shows cannot be copied from the answer.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from rulekeep.tasks.base import Role, Split
-from rulekeep.tasks.drawing import Prefix, Rows, Streams, Words, draw_ranks
-from rulekeep.tasks.sampled import Sample
+from rulekeep.tasks.drawing import FEWEST_ITEMS, Rows, Streams, Text, draw_ranks, last_equal
+from rulekeep.tasks.sampled import MOST_RULES, RuleWords, Sample, SampledTask, TaskOptions
+
+
+class RequestOptions(TaskOptions):
+    """`outputs` is N, the number of requested items; each of the `kinds` has its own attributes."""
+
+    outputs: Annotated[int, Field(ge=1, le=64)] = 4
+    kinds: Annotated[int, Field(ge=1, le=64)] = 2
+
+    @property
+    def attributes(self) -> int:
+        """Attributes, with a rule or without: M."""
+        return self.rules
+
+    def most_rules(self) -> int:
+        """Every attribute needs two words to choose from."""
+        return min(MOST_RULES, self.rule_words // 2)
+
+    def fewest_items(self) -> int:
+        """Four of each kind."""
+        return FEWEST_ITEMS * self.kinds
 
 
 class Shown(NamedTuple):
@@ -27,105 +49,86 @@ class Shown(NamedTuple):
     source: np.ndarray
 
 
-class Requests(NamedTuple):
-    """The shape of a task's requests: N items of several kinds, and the attributes of each."""
+class RequestTask(SampledTask):
+    """A task whose rule word r is about attribute r modulo M, and shows `shows-r`."""
 
-    outputs: int
-    kinds: int
-    items: int
-    attributes: int
+    options: RequestOptions
 
-    @property
-    def tail(self) -> int:
-        """Tokens of the request: `<ask>`, the items, `<go>`."""
-        return self.outputs + 2
+    def __init__(self, kinds: Sequence[tuple[str, int]] = (), cues: Sequence[str] = ()) -> None:
+        options, words = self.options, self.options.rule_words
+        super().__init__(
+            [("rule", words), ("item", options.items), ("filler", options.fillers),
+             ("shows", words), *kinds],
+            ("<bos>", "<go>", "<rule>", "<ask>", *cues),
+        )  # fmt: skip
+        word, m = np.arange(words), options.attributes
+        first_rule, first_shown = self._starts["rule"].first, self._starts["shows"].first
+        self.rule_words = RuleWords(first_rule + word, first_shown + word, word % m)
+        # Words of each attribute, and items of each kind.
+        self._sizes = np.bincount(word % m)
+        self._items = np.bincount(np.arange(options.items) % options.kinds)
+        # The request is `<ask>`, the items, `<go>`.
+        self._tail = options.outputs + 2
+        shown = 1 + np.bincount(np.arange(m) % options.kinds, minlength=options.kinds)
+        self.answer_length = int(shown[np.arange(options.outputs) % options.kinds].sum())
 
-    @property
-    def answer_length(self) -> int:
-        """Every item, and the attributes of its kind."""
-        return sum(
-            len(range(kind, self.outputs, self.kinds))
-            * (1 + len(range(kind, self.attributes, self.kinds)))
-            for kind in range(self.kinds)
-        )
+    def _count_tuples(self, tuples: int) -> None:
+        """Counts ordered tuples of rules, each with any of the items that may be asked first."""
+        self._count(tuples * int(self._items[: self.options.outputs].sum()))
 
-    @property
-    def first_items(self) -> int:
-        """How many different items may be asked for first."""
-        return sum(int(self._sizes()[kind]) for kind in range(min(self.kinds, self.outputs)))
-
-    def draw(self, streams: Streams, split: Split, rules: Rows) -> tuple[Rows, Rows]:
+    def _requested(self, streams: Streams, split: Split, rules: Rows) -> tuple[Rows, Rows]:
         """The items asked for, and their kinds, `[n, outputs]` both; items may repeat."""
-        n = len(rules)
-        in_order = np.tile(np.arange(self.outputs) % self.kinds, (n, 1))
+        in_order = np.tile(np.arange(self.options.outputs) % self.options.kinds, (len(rules), 1))
         kind = streams("kinds").permuted(in_order, axis=1)
-        sizes = self._sizes()[kind]
+        sizes = self._items[kind]
         rank = streams("items").integers(0, sizes)
         rank[:, 0] = draw_ranks(streams("first item"), split, rules, sizes[:, 0])
-        return kind + self.kinds * rank, kind
+        return kind + self.options.kinds * rank, kind
 
-    def answer(
-        self, prefix: Prefix, ask: int, item_words: Words, drawn: tuple[Rows, Rows], shown: Shown
-    ) -> Sample:
-        """Writes the request at the end of the prefix, and the answer after it."""
-        items, kind = drawn
-        n, length = prefix.tokens.shape
-        asked_at = np.tile(np.arange(length - self.outputs - 2, length - 1), (n, 1))
-        prefix.put(asked_at[:, :1], ask, Role.REQUEST)
-        prefix.put(asked_at[:, 1:], item_words.first + items, Role.REQUEST)
+    def _answered(self, text: Text, requested: tuple[Rows, Rows], shown: Shown) -> Sample:
+        """Writes the request at the end of the text, and the answer after it."""
+        (items, kind), (n, length) = requested, text.tokens.shape
+        outputs, kinds, attributes = items.shape[1], self.options.kinds, self.options.attributes
+        words = self._starts["item"].first + items
+        asked_at = np.arange(length - outputs - 2, length - 1)[None]
+        text.put(asked_at[:, :1], self._cues["<ask>"], Role.REQUEST)
+        text.put(asked_at[:, 1:], words, Role.REQUEST)
         # Cells are [n, outputs, 1 + most attributes of a kind]: the item, then its attributes.
-        most = -(-self.attributes // self.kinds)
-        attribute = kind[:, :, None] + self.kinds * np.arange(most)
-        shows = attribute < self.attributes
-        attribute = np.minimum(attribute, self.attributes - 1)
-        used = np.concatenate([np.ones((n, self.outputs, 1), dtype=bool), shows], axis=2)
-        # Whether an item is the first of its kind: kinds are few, outputs may be many.
-        first = np.zeros(kind.shape, dtype=bool)
-        for number in range(self.kinds):
-            is_kind = kind == number
-            first |= is_kind & (is_kind.cumsum(axis=1) == 1)
+        attribute = kind[:, :, None] + kinds * np.arange(-(-attributes // kinds))
+        used = np.insert(attribute < attributes, 0, True, axis=2)
+        attribute = np.minimum(attribute, attributes - 1)
 
-        def lay(of_item: np.ndarray, of_attribute: np.ndarray) -> np.ndarray:
-            cells = np.concatenate([of_item[:, :, None], of_attribute], axis=2)
+        def lay(of_item: np.ndarray | float, of_attribute: np.ndarray) -> np.ndarray:
+            cells = np.empty(used.shape, dtype=of_attribute.dtype)
+            cells[:, :, 0], cells[:, :, 1:] = of_item, of_attribute
             laid: np.ndarray = cells[used].reshape(n, self.answer_length)
             return laid
 
         def of(table: np.ndarray) -> np.ndarray:
             return np.take_along_axis(table[:, None, :], attribute, axis=2)
 
-        no = np.zeros(items.shape, dtype=bool)
-        is_first = np.broadcast_to(first[:, :, None], attribute.shape)
         ruled = of(shown.ruled)
-        answer = lay(item_words.first + items, of(shown.tokens))
-        rule = lay(no, ruled)
-        item = lay(~no, np.zeros_like(ruled))
-        step = np.arange(self.outputs)
-        step_cells = np.broadcast_to(step[:, None], attribute.shape)
+        first = ruled & (last_equal(kind) < 0)[:, :, None]
+        rule, step = lay(False, ruled), np.arange(outputs)
         return Sample(
-            tokens=np.concatenate([prefix.tokens, answer], axis=1),
+            tokens=np.concatenate([text.tokens, lay(words, of(shown.tokens))], axis=1),
             answer_start=length,
             supervised=np.ones_like(rule),
             rule=rule,
-            first_mention=lay(no, ruled & is_first),
-            item=item,
-            prohibition=lay(no, of(shown.prohibition)),
-            chance=lay(self._item_chance(kind), np.where(is_first & ruled, of(shown.chance), 1.0)),
-            source=lay(np.full_like(items, -1), of(shown.source)),
-            step=lay(np.broadcast_to(step, items.shape), step_cells),
-            roles=np.pad(
-                prefix.roles, ((0, 0), (0, self.answer_length)), constant_values=Role.ANSWER
-            ),
+            first_mention=lay(False, first),
+            item=lay(True, np.zeros_like(ruled)),
+            prohibition=lay(False, of(shown.prohibition)),
+            chance=lay(self._item_chance(kind), np.where(first, of(shown.chance), 1.0)),
+            source=lay(-1, of(shown.source)),
+            step=lay(step, np.broadcast_to(step[:, None], attribute.shape)),
+            roles=np.pad(text.roles, ((0, 0), (0, rule.shape[1])), constant_values=Role.ANSWER),
         )
-
-    def _sizes(self) -> np.ndarray:
-        """Items of each kind, `[kinds]`."""
-        return np.array([len(range(kind, self.items, self.kinds)) for kind in range(self.kinds)])
 
     def _item_chance(self, kind: Rows) -> np.ndarray:
         """Chance on each item, `[n, outputs]`: the likeliest kind left, then any item of it."""
         best = np.zeros(kind.shape)
-        left_in_all = self.outputs - np.arange(self.outputs)
-        for number, size in enumerate(self._sizes()):
+        left_in_all = kind.shape[1] - np.arange(kind.shape[1])
+        for number, size in enumerate(self._items):
             is_kind = kind == number
             left = is_kind.sum(axis=1, keepdims=True) - is_kind.cumsum(axis=1) + is_kind
             best = np.maximum(best, left / left_in_all / size)

@@ -9,13 +9,12 @@ whatever was drawn before and however many are asked for at once:
 
 import math
 import operator
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, get_args
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from rulekeep.seeds import split_name
 from rulekeep.specs import Spec, UsageError
@@ -28,7 +27,7 @@ from rulekeep.tasks.base import (
     Task,
     TokenTable,
 )
-from rulekeep.tasks.drawing import FEWEST_ITEMS, Prefix, Rows, Streams, Words, body, places
+from rulekeep.tasks.drawing import FEWEST_ITEMS, Rows, Streams, Text, Words, body, places
 
 Placement: TypeAlias = Literal["early", "marked"]
 
@@ -37,14 +36,12 @@ CLEAR_TOKENS = 33
 LONGEST_CONTEXT = 2**24
 MOST_RULES = 64
 MOST_WORDS = 4096
+# Of a vocabulary.
+Size: TypeAlias = Annotated[int, Field(ge=1, le=MOST_WORDS)]
 FEWEST_COMBINATIONS = 100
 FEW_COMBINATIONS = 10_000
 _BLOCK_TOKENS = 2**16
 _BLOCK_ROWS = 256
-
-
-class FewCombinationsWarning(UserWarning):
-    """There are so few combinations of rules and item that a model may memorise them."""
 
 
 class TaskOptions(Spec):
@@ -56,17 +53,16 @@ class TaskOptions(Spec):
     """
 
     rules: int = 4
-    rule_words: int = 32
+    rule_words: Size = 32
     items: int = 16
-    fillers: int = 32
-    decoy_rate: float = 0.3
+    fillers: Size = 32
+    decoy_rate: Annotated[float, Field(ge=0, le=1)] = 0.3
     placement: Placement = "early"
     # Options that came after examples had been published: at their defaults nothing is drawn anew.
     later: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
-        within("rule_words", self.rule_words, 1, MOST_WORDS)
         most = self.most_rules()
         if not 1 <= self.rules <= most:
             raise ValueError(
@@ -74,8 +70,6 @@ class TaskOptions(Spec):
                 f"(with rule_words {self.rule_words}, and never more than {MOST_RULES})"
             )
         within("items", self.items, self.fewest_items(), MOST_WORDS)
-        within("fillers", self.fillers, 1, MOST_WORDS)
-        within("decoy_rate", self.decoy_rate, 0, 1)
         self.check()
         return self
 
@@ -250,8 +244,8 @@ class SampledTask(Task, ABC):
         if combinations < FEWEST_COMBINATIONS:
             raise UsageError(f"{said}: must be {FEWEST_COMBINATIONS} or more")
         if combinations < FEW_COMBINATIONS:
+            # So few that a model may memorise them.
             self.notes = (*self.notes, f"{said}: fewer than {FEW_COMBINATIONS:,}")
-            warnings.warn(self.notes[-1], FewCombinationsWarning, stacklevel=3)
 
     def _shortest(self, instructions: int, width: int, tail: int, more: int = 0) -> int:
         room = instructions * (width + 1) + more
@@ -260,7 +254,7 @@ class SampledTask(Task, ABC):
     def _open(
         self, streams: Streams, n: int, length: int, instructions: int, *, width: int = 1,
         tail: int = 1, later: int = 0, items: Words | None = None,
-    ) -> tuple[Prefix, Rows, Rows]:  # fmt: skip
+    ) -> tuple[Text, Rows, Rows]:  # fmt: skip
         """A body without its instructions, their starts, and where later cues may stand.
 
         Early instructions stand among fillers in a head of fixed length. Marked ones stand anywhere
@@ -287,34 +281,32 @@ class SampledTask(Task, ABC):
 
 
 def asking(
-    tokens: np.ndarray, roles: np.ndarray, start: int, place: Rows, *, source: Rows,
-    chance: float | np.ndarray, there: np.ndarray | None = None,
+    text: Text, start: int, at: Rows, *, source: Rows, chance: float | np.ndarray,
+    there: np.ndarray | None = None, labels: Rows | None = None,
 ) -> Sample:  # fmt: skip
-    """A sample that asks at the places `place` of the answer alone, for a rule's first use each.
+    """A sample that asks at the places `at` of a text alone, for a rule's first use each.
 
-    `place`, `source` and `chance` are `[n, k]`. Where `there` is given, only those are asked for.
-    Steps number them in the order of the text.
+    The answer begins at `start`. All tables are `[n, k]`. Where `there` is given, only those are
+    asked for. Steps number them in the order of the text. A label of the token t is asked for at
+    t + 1; what it asks for is in `labels`.
     """
-    shape = (len(tokens), tokens.shape[1] - start)
-    row, turn = np.nonzero(np.ones(place.shape, dtype=bool) if there is None else there)
-    at = row, place[row, turn]
-    asked, chances, sources = np.zeros(shape, dtype=bool), np.ones(shape), np.full(shape, -1)
-    asked[at] = True
-    chances[at] = np.broadcast_to(chance, place.shape)[row, turn]
-    sources[at] = source[row, turn]
+    row, turn = np.nonzero(np.ones(at.shape, dtype=bool) if there is None else there)
+    asked_at, answers = (row, at[row, turn] - start), text.tokens[:, start:]
+    asked = np.zeros(answers.shape, dtype=bool)
+    chances, sources = np.ones(asked.shape), np.full(asked.shape, -1)
+    asked[asked_at] = True
+    chances[asked_at] = np.broadcast_to(chance, at.shape)[row, turn]
+    sources[asked_at] = source[row, turn]
+    if labels is not None:
+        answers = answers.copy()
+        answers[asked_at] = labels[row, turn]
+    no = np.zeros_like(asked)
     return Sample(
-        tokens=tokens,
-        answer_start=start,
-        supervised=asked,
-        rule=asked.copy(),
-        first_mention=asked.copy(),
-        item=np.zeros(shape, dtype=bool),
-        prohibition=np.zeros(shape, dtype=bool),
-        chance=chances,
-        source=sources,
-        step=np.where(asked, asked.cumsum(axis=1) - 1, -1),
-        roles=roles,
-    )
+        text.tokens, start, supervised=asked, rule=asked.copy(), first_mention=asked.copy(),
+        item=no, prohibition=no, chance=chances, source=sources,
+        step=np.where(asked, asked.cumsum(axis=1) - 1, -1), roles=text.roles,
+        labels=None if labels is None else answers,
+    )  # fmt: skip
 
 
 def within(name: str, value: float, low: float, high: float) -> None:

@@ -28,16 +28,16 @@ from typing import ClassVar
 import numpy as np
 
 from rulekeep.tasks.base import Role
-from rulekeep.tasks.drawing import Streams, places
+from rulekeep.tasks.drawing import Streams, Text, places
 from rulekeep.tasks.labelled import LabelledOptions, LabelledTask
-from rulekeep.tasks.sampled import CLEAR_TOKENS, RuleWords, Sample
+from rulekeep.tasks.sampled import CLEAR_TOKENS, RuleWords, Sample, Size, asking
 
 
 class SelectiveCopyOptions(LabelledOptions):
     """`rules` tokens to copy, each one of `rule_words`."""
 
     rules: int = 8
-    rule_words: int = 14
+    rule_words: Size = 14
 
 
 class SelectiveCopy(LabelledTask):
@@ -57,13 +57,10 @@ class SelectiveCopy(LabelledTask):
         k, start = self.options.rules, context - self.options.rules
         words = self._starts["token"].draw(streams("tokens"), (n, k))
         at = places(streams("places"), n, k, 1, 0, start - CLEAR_TOKENS)
-        tokens = np.full((n, context), self._cues["<blank>"], dtype=np.int64)
-        roles = np.full((n, context), Role.PLAIN, dtype=np.int8)
-        np.put_along_axis(tokens, at, words, axis=1)
-        np.put_along_axis(roles, at, Role.RULE, axis=1)
+        text = Text.of(np.full((n, context), self._cues["<blank>"]))
+        text.put(at, words, Role.RULE)
         # The first blank that is asked for a token stands right before the answer.
-        tokens[:, start - 2], roles[:, start - 2] = self._cues["<copy>"], Role.REQUEST
-        asked_at = np.tile(np.arange(start - 1, context - 1), (n, 1))
-        return self._labelled(
-            tokens, roles, start, asked_at, words, source=at, chance=1 / self.options.rule_words
-        )
+        text.put(np.array([[start - 2]]), self._cues["<copy>"], Role.REQUEST)
+        asked = np.tile(np.arange(start, context), (n, 1))
+        chance = 1 / self.options.rule_words
+        return asking(text, start, asked, labels=words, source=at, chance=chance)
