@@ -120,6 +120,15 @@ def test_a_guard_keeps_its_places_where_the_compactor_keeps_nothing(
     assert left.unpaired[-1] == 0
 
 
+@pytest.mark.parametrize("budget", range(100, 2000, 100))
+def test_both_ends_never_begin_with_an_assistant(budget: int) -> None:
+    made = history(1)
+    compact = compactors.guarded("ends", compactors.find("nothing"), made)
+    left = compact(messages=made.messages, budget=budget, count=word_count)
+    said = [one["role"] for one in left if one["role"] != "system"]
+    assert said[:1] in ([], ["user"])
+
+
 @pytest.mark.parametrize("name", sorted(compactors.OURS))
 def test_no_rule_is_found_where_none_was_stated(name: str) -> None:
     model = {"model": "copying"} if name == "summary" else {}

@@ -312,6 +312,9 @@ def guarded(guard: str, compactor: Compactor, history: History) -> Callable[...,
         if guard == "ends":
             first = _first(messages, budget // 10, count)
             last = _last(messages[len(first) :], budget // 10, count)
+            # Many models refuse a history whose first turn is an assistant's.
+            roles = [one["role"] for one in last]
+            last = last[roles.index("user") if "user" in roles else len(last) :]
             rest = messages[len(first) : len(messages) - len(last)]
             return [*first, *shortened(rest, budget - tokens_of([*first, *last], count)), *last]
         left = shortened(messages, budget)

@@ -67,6 +67,9 @@ def resolve_compaction(
     for key in ("compactor", "model", "count", "summary_prompt"):
         if key not in versions and (version := version_of(getattr(spec, key))):
             versions[key] = version
+    if spec.guard == "ends":
+        # Once what stayed could begin with an assistant.
+        versions["guard"] = 2
     if spec.chat:
         digest = hashlib.sha256(json.dumps(recorded).encode()).hexdigest()[:12]
         # Once a history had turns of several sessions.
