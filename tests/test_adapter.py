@@ -46,11 +46,6 @@ def test_what_is_kept_is_counted_and_grows() -> None:
     assert mixer.memory_half_life_tokens is None
 
 
-def test_a_layer_of_another_shape_is_said_to_be_one() -> None:
-    with pytest.raises(ValueError, match=r"RunningMean gave \[2, 5, 4\] for \[2, 5, 8\]"):
-        Stateless(RunningMean(width=4))(torch.randn(2, 5, 8))
-
-
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_examples_compile(example: Path, tmp_path: Path) -> None:
     py_compile.compile(str(example), cfile=str(tmp_path / "out.pyc"), doraise=True)

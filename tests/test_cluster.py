@@ -104,13 +104,16 @@ def finished(events: Iterator) -> dict[str, Finished]:
     return {event.job[0]: event for event in ends}
 
 
-def test_a_sweep_there_leaves_the_bits_of_one_here(address: str, tmp_path: Path) -> None:
-    specs = [tiny.tiny(mixer=mixer) for mixer in ("slots", "delta")]
-    for name, executor in (("there", DaskExecutor(address)), ("here", LocalExecutor(2))):
-        list(making.execute(planning.plan(specs, tmp_path / name), executor))
+def test_the_commands_of_the_page_leave_the_bits_of_a_sweep_here(tmp_path: Path) -> None:
+    specs = [tiny.tiny(mixer=mixer, seed=seed) for mixer in ("slots", "delta") for seed in (1, 2)]
+    words = ["sweep", tiny.sweep_file(tmp_path, specs), "--executor", "dask", "--out", "there"]
+    with cluster(tmp_path, ("--nworkers", "4")) as four:
+        done = tiny.rulekeep(*words, "--scheduler", four.address, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    list(making.execute(planning.plan(specs, tmp_path / "here"), LocalExecutor(2)))
     there = tiny.timeless_records(tmp_path / "there")
     assert there == tiny.timeless_records(tmp_path / "here")
-    assert [record["status"] for record in there.values()] == ["done"] * 2
+    assert [record["status"] for record in there.values()] == ["done"] * 4
 
 
 # In a run: its fork server, and the Dask worker that started it.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from inspect_ai import model as ai
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog
 
+from rulekeep import harness
 from rulekeep.compaction.history import HOLDING, made
 from rulekeep.inspect import task
 from rulekeep.language.families import read_families
@@ -278,15 +280,16 @@ def test_a_text_that_a_model_cannot_read_is_named(tmp_path: Path) -> None:
 
 
 def test_too_old_an_inspect_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
-    real = metadata.version
-    monkeypatch.setattr(metadata, "version", lambda of: "0.3.99" if "spect" in of else real(of))
+    old = SimpleNamespace(version="0.3.99")
+    monkeypatch.setattr(harness, "distributions", lambda name: iter([old]))
     monkeypatch.delitem(sys.modules, "rulekeep.inspect._registry", raising=False)
     (entry,) = entry_points(group="inspect_ai", name="rulekeep")
     with pytest.raises(UsageError) as error:
         entry.load()
-    assert str(error.value) == "inspect-ai 0.3.99: is too old; pip install 'inspect-ai>=0.3.285'"
+    assert (
+        str(error.value)
+        == "inspect-ai 0.3.99: must be 0.3.285 or later; pip install 'inspect-ai>=0.3.285'"
+    )
 
 
 @pytest.mark.cli

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import tiny_chat
 import torch
@@ -62,12 +63,7 @@ def checkout(tmp_path: Path, run: Run) -> Path:
     return folder
 
 
-class Rows(list[dict[str, Any]]):
-    """As much of a data frame as is read."""
-
-    def to_dict(self, orient: str) -> list[dict[str, Any]]:
-        assert orient == "records"
-        return [*self]
+Rows = list[dict[str, Any]]
 
 
 @pytest.fixture
@@ -78,7 +74,8 @@ def rows(checkout: Path) -> Rows:
     subprocess.run([*script, *options], check=True, capture_output=True)
     assert parquet.read_table(benchmark / "data" / "0" / "test.parquet").num_rows == 36
     table = parquet.read_table(benchmark / "data" / "200" / "test.parquet")
-    return Rows(table.to_pylist())
+    found: Rows = table.to_pylist()
+    return found
 
 
 @pytest.mark.process
@@ -125,7 +122,9 @@ def test_a_reply_counts_if_it_shows_the_right_option_alone(rows: Rows) -> None:
             family = FAMILIES[row["family"]]
             at = family.options.index(row["answer"])
             row["predicted_answer"] = say(family, at)
-        return {task: one["followed"] for task, one in calculate_metrics(rows).items()}
+        return {
+            task: one["followed"] for task, one in calculate_metrics(pd.DataFrame(rows)).items()
+        }
 
     tasks = ("binding", "floor", "bound")
 
@@ -146,7 +145,7 @@ def test_a_reply_counts_if_it_shows_the_right_option_alone(rows: Rows) -> None:
     rows[0]["predicted_answer"] = own(
         FAMILIES[rows[0]["family"]], FAMILIES[rows[0]["family"]].options.index(rows[0]["answer"])
     )
-    found = calculate_metrics(rows)["binding"]
+    found = calculate_metrics(pd.DataFrame(rows))["binding"]
     assert found["followed"] == pytest.approx(1 / 12, abs=1e-4)
     assert found["by_family"][rows[0]["family"]] > 0
     assert found["low"] <= found["followed"] <= found["high"]

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import rulekeep
-from rulekeep.commands import harness
+from rulekeep import harness
 from rulekeep.commands.language import language
 from rulekeep.language.figures import cell
 from rulekeep.records.record import Record
@@ -325,6 +325,6 @@ def test_a_harness_that_is_too_old_is_refused(
         code, _, errors = run("harness", "lm-eval")
         assert code == 2
         assert errors == (
-            f"rulekeep: harness lm-eval: needs lm_eval 0.4.13 or later, and here is {said}; "
+            f"rulekeep: lm-eval {said}: must be 0.4.13 or later; "
             "pip install 'lm-eval[hf]>=0.4.13'\n"
         )

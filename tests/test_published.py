@@ -330,5 +330,3 @@ def test_a_start_stands_without_the_other_parts_and_the_parts_without_it() -> No
     m = MIXERS["retnet"](64, published=True)
     # 1 - 2^-8 of the last of four heads.
     assert m.memory_half_life_tokens == pytest.approx(177.1, rel=1e-3)
-    with pytest.raises(ValueError, match="decay_start 'none': choose from half_life, published"):
-        MIXERS["ssd"](64, decay_start="none")  # type: ignore[call-arg]

@@ -408,31 +408,3 @@ def test_a_training_that_ends_before_there_is_a_penalty_says_so() -> None:
         "starts; give a penalty_start below 30, or gate_penalty=0",
     )
     assert notes(30, gate_penalty=0) == ()
-
-
-def test_a_penalty_that_begins_before_the_start_is_named() -> None:
-    with pytest.raises(ValueError, match="penalty_start -1: must be at least 0"):
-        SparseDelta(WIDTH, penalty_start=-1)
-
-
-@pytest.mark.parametrize("margin", [-0.1, 1.0])
-def test_a_margin_out_of_its_range_is_named(margin: float) -> None:
-    with pytest.raises(ValueError, match=rf"penalty_margin {margin}: must be at least 0"):
-        SparseDelta(WIDTH, penalty_margin=margin)
-
-
-@pytest.mark.parametrize("penalty", [-0.1, 1.5])
-def test_a_penalty_out_of_its_range_is_named(penalty: float) -> None:
-    with pytest.raises(ValueError, match=rf"gate_penalty {penalty}: must be from 0"):
-        SparseDelta(WIDTH, gate_penalty=penalty)
-
-
-@pytest.mark.parametrize("taps", [0, 65])
-def test_a_gate_kernel_out_of_its_range_is_named(taps: int) -> None:
-    with pytest.raises(ValueError, match=rf"gate_kernel {taps}: must be from 1"):
-        SparseDelta(WIDTH, gate_kernel=taps)
-
-
-def test_a_gate_stretch_out_of_its_range_is_named() -> None:
-    with pytest.raises(ValueError, match=r"gate_stretch -0.1: must be from 0"):
-        SparseDelta(WIDTH, gate_stretch=-0.1)

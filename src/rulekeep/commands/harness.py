@@ -1,18 +1,16 @@
 """`rulekeep harness`: what the harnesses that others wrote read of rulekeep."""
 
 import difflib
-import re
-from importlib.metadata import distributions
 from importlib.resources import files
 from pathlib import Path
 
 from rulekeep.console import tell
+from rulekeep.harness import needs
 from rulekeep.printable import pasted
 from rulekeep.records.folders import make_folder
 from rulekeep.records.store import write_text
 from rulekeep.specs import UsageError
 
-LEAST_LM_EVAL = "0.4.13"
 _PATCH = "rulekeep.patch"
 # What a line of kvpress's registry begins with, and what is put before it.
 _REGISTERED = {
@@ -26,13 +24,7 @@ _REGISTERED = {
 
 def lm_eval() -> int:
     """Print the folder of tasks for lm-evaluation-harness: lm_eval run --include_path FOLDER."""
-    found = next((one.version for one in distributions(name="lm_eval")), "none")
-    numbers = [[*map(int, re.findall(r"\d+", text))] for text in (found, LEAST_LM_EVAL)]
-    if numbers[0] < numbers[1]:
-        raise UsageError(
-            f"harness lm-eval: needs lm_eval {LEAST_LM_EVAL} or later, and here is {found}; "
-            f"pip install 'lm-eval[hf]>={LEAST_LM_EVAL}'"
-        )
+    needs("lm-eval", "0.4.13", "[hf]")
     tell(str(files("rulekeep").joinpath("harness", "lm_eval")))
     return 0
 
@@ -52,7 +44,10 @@ def kvpress(folder: str, /) -> int:
         raise UsageError(
             f"{registry}: {error.strerror}; name a checkout of github.com/NVIDIA/kvpress"
         ) from None
-    after = [part for line in before for part in (*_registered(line), line)]
+    after = list[str]()
+    for line in before:
+        after += [f"{own}\n" for begins, own in _REGISTERED.items() if line.startswith(begins)]
+        after.append(line)
     if "".join(after).count("rulekeep_scorer") != 2:
         raise UsageError(f"{registry}: names rulekeep already, or is no registry of kvpress 0.5; "
                          "name a clean checkout of it")  # fmt: skip
@@ -66,7 +61,3 @@ def kvpress(folder: str, /) -> int:
     write_text(Path(folder, _PATCH), "".join(patch))
     tell(f"benchmark: {target}\nnow: git -C {pasted(folder)} apply {_PATCH}")
     return 0
-
-
-def _registered(line: str) -> list[str]:
-    return [f"{own}\n" for begins, own in _REGISTERED.items() if line.startswith(begins)]

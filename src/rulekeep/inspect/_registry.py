@@ -1,16 +1,9 @@
 """What Inspect finds by the entry point: `rulekeep/compaction` and `rulekeep/language`."""
 
-from importlib.metadata import version
+from rulekeep.harness import needs
 
-from rulekeep.specs import UsageError
-
-_LEAST = "0.3.285"
-
-if [*map(int, version("inspect-ai").split(".")[:3])] < [*map(int, _LEAST.split("."))]:
-    # Inspect shows it in one line.
-    raise UsageError(
-        f"inspect-ai {version('inspect-ai')}: is too old; pip install 'inspect-ai>={_LEAST}'"
-    )
+# Inspect shows it in one line.
+needs("inspect-ai", "0.3.285")
 
 from rulekeep.inspect.task import compaction, language  # noqa: E402
 

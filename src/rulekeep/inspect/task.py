@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from inspect_ai import Task, task
 from inspect_ai import model as ai
 from inspect_ai._util.error import PrerequisiteError  # Inspect shows it in one line.
-from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.dataset import Sample
 from inspect_ai.scorer import Score, Scorer, Target, ci_wilson, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.tool import ToolCall
@@ -99,8 +99,7 @@ def compaction(
             asked.append(_Asked(family, rule.option, rule.texts[0], facts))
         return _Read(told[-1][0], without[-1][0], asked)
 
-    begin = [_chat(one.messages[:2]) for one in every]
-    return _task(begin, read, families, reply_tokens)
+    return _task([_chat(one.messages[:2]) for one in every], read, families, reply_tokens)
 
 
 @task
@@ -124,8 +123,7 @@ def language(
             for one in (spec, spec.model_copy(update={"control": "no_rules"}))
         )
 
-    async def read(number: int, model: ai.Model) -> _Read:
-        del model
+    async def read(number: int, _: ai.Model) -> _Read:
         asked = [
             _Asked(families[one.family], families[one.family].options[one.option or 0], text, {})
             for one, text in zip(told[number].asked, told[number].rules, strict=True)
@@ -164,8 +162,9 @@ def _task(
             del generate
             model = _counting(ai.get_model())
             found = await read(state.metadata["number"], model)
-            rows = [_row(model, found, one, reply_tokens) for one in found.asked]
-            state.metadata["rules"] = await collect(*rows)
+            state.metadata["rules"] = await collect(
+                *(_row(model, found, one, reply_tokens) for one in found.asked)
+            )
             state.messages = found.told
             return state
 
@@ -176,7 +175,7 @@ def _task(
         for number, messages in enumerate(inputs)
     ]
     return Task(
-        dataset=MemoryDataset(samples), solver=ask(), scorer=shares(), version=VERSION,
+        dataset=samples, solver=ask(), scorer=shares(), version=VERSION,
         metadata={"rules": digest_of(families)},
     )  # fmt: skip
 
@@ -193,11 +192,8 @@ async def _row(model: ai.Model, found: _Read, one: _Asked, tokens: int) -> dict[
         return spoken(output.completion)
 
     replies = await collect(reply(found.told), reply(found.bare), reply(found.told, f"{one.text} "))
-    right = one.family.named(one.option)
-    obeyed = {
-        way: float(one.family.shown(of) == right) for way, of in zip(_WAYS, replies, strict=True)
-    }
-    said = dict(zip(_WAYS, replies, strict=True))
+    said, right = dict(zip(_WAYS, replies, strict=True)), one.family.named(one.option)
+    obeyed = {way: float(one.family.shown(reply) == right) for way, reply in said.items()}
     return {"rule": one.text, "option": one.option, **one.facts, **obeyed, "replies": said}
 
 
@@ -259,10 +255,9 @@ def _chat(messages: Iterable[Message]) -> list[ai.ChatMessage]:
             every.append(ai.ChatMessageTool(content=text, tool_call_id=one["tool_call_id"]))
         elif one["role"] == "assistant":
             calls = [
-                ToolCall(call["id"], function["name"], json.loads(function["arguments"]))
-                for call in one.get("tool_calls") or ()
-                for function in [call["function"]]
-            ]
+                ToolCall(call["id"], of["name"], json.loads(of["arguments"]))
+                for call in one.get("tool_calls") or () for of in [call["function"]]
+            ]  # fmt: skip
             every.append(ai.ChatMessageAssistant(content=text, tool_calls=calls or None))
         else:
             kind = ai.ChatMessageSystem if one["role"] == "system" else ai.ChatMessageUser

@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from rulekeep.kernels.autocast import by_hand
 from rulekeep.kernels.delta_rule import carry_into, delta_rule, in_chunks, unit_readers
-from rulekeep.kernels.triangle import second_sees_first, unit_triangular_inverse
+from rulekeep.kernels.triangle import halves, unit_triangular_inverse
 
 Tokens: TypeAlias = Float[Tensor, "batch time heads k"]
 Chunks: TypeAlias = Float[Tensor, "chunk batch heads place k"]
@@ -65,27 +65,6 @@ def linear_chunks(
     states = carry(memory, seen.keys_to_end.mT @ v, seen.total)
     outputs = seen.query_scores @ v + seen.queries @ states[:-1]
     return Read(_to_tokens(outputs, queries.shape[1]), states[-1].clone())
-
-
-def linear_loop(
-    queries: Tokens,
-    keys: Tokens,
-    values: Tokens,
-    memory: Memory,
-    *,
-    log_decay: Tokens | None = None,
-) -> Read:
-    """The formula, a token at a time: the reference of `linear_chunks`."""
-    time, heads = values.shape[1:3]
-    queries, keys = (x.expand(-1, -1, heads, -1) for x in (queries, keys))
-    decay = None if log_decay is None else log_decay.exp().expand(-1, time, -1, -1)
-    outputs = []
-    for t in range(time):
-        if decay is not None:
-            memory = decay[:, t, :, :, None] * memory
-        memory = torch.addcmul(memory, keys[:, t, :, :, None], values[:, t].unsqueeze(-2))
-        outputs.append(_read(memory, queries[:, t]))
-    return Read(torch.stack(outputs, dim=1), memory)
 
 
 def delta_unit(
@@ -151,28 +130,31 @@ def delta_chunks(
     return Read(_to_tokens(outputs, queries.shape[1]), states[-1].clone())
 
 
-def delta_loop(
-    readers: Tokens,
+def token_loop(
+    queries: Tokens,
+    keys: Tokens,
     values: Tokens,
-    write: Tokens,
     memory: Memory,
     *,
     log_decay: Tokens | None = None,
-    read_first: bool = False,
+    write: Tokens | None = None,
     erasers: Tokens | None = None,
+    read_first: bool = False,
 ) -> Read:
-    """The formula, a token at a time: the reference of `delta_unit` and `delta_chunks`.
-
-    `readers` are queries and keys of length 1.
-    """
-    (queries, keys), outputs = readers.chunk(2, dim=2), []
+    """The formula, a token at a time: the reference of all chunks. Without `write` u_t is v_t."""
+    time, heads = values.shape[1:3]
+    queries, keys = (x.expand(-1, -1, heads, -1) for x in (queries, keys))
     erasers = keys if erasers is None else erasers
-    for t in range(queries.shape[1]):
-        if log_decay is not None:
-            memory = log_decay[:, t, :, :, None].exp() * memory
+    decay = None if log_decay is None else log_decay.exp().expand(-1, time, -1, -1)
+    outputs = []
+    for t in range(time):
+        if decay is not None:
+            memory = decay[:, t, :, :, None] * memory
         if read_first:
             outputs.append(_read(memory, queries[:, t]))
-        change = write[:, t] * (values[:, t] - _read(memory, erasers[:, t]))
+        change = values[:, t]
+        if write is not None:
+            change = write[:, t] * (change - _read(memory, erasers[:, t]))
         memory = torch.addcmul(memory, keys[:, t, :, :, None], change.unsqueeze(-2))
         if not read_first:
             outputs.append(_read(memory, queries[:, t]))
@@ -235,27 +217,18 @@ def _decayed_evenly(q: Chunks, readers: Chunks | None, k: Chunks, log_decay: Chu
 
 def _decayed_at_all(q: Chunks, readers: Chunks | None, k: Chunks, decay: Chunks) -> _Seen:
     """Any decays, 0 included: by halves, without a quotient."""
-    place, size = decay.shape[-2], 1
     query_scores = torch.diag_embed((q * k).sum(-1))
     key_scores = torch.zeros_like(query_scores) if readers is not None else None
-    # From the start of a block of `size` places, to its end, and all through it.
+    # From the start of a block, to its end, and all through it.
     q = q * decay
     readers = None if readers is None else readers * decay
     total = decay
-    while size < place:
-        first, second = total.unflatten(-2, (-1, 2)).unbind(-2)
-        mask = second_sees_first(place, size, q.dtype, q.device)
-        query_scores = torch.addcmul(query_scores, q @ k.mT, mask)
-        ones = torch.ones_like(first)
-        from_start = torch.stack([ones, first], dim=-2).flatten(-3, -2).unsqueeze(-2)
-        to_end = torch.stack([second, ones], dim=-2).flatten(-3, -2).unsqueeze(-2)
+    for pairs, since_start, to_end, total in halves(decay):  # noqa: B007 - the last one counts
+        query_scores = torch.addcmul(query_scores, q @ k.mT, pairs)
         if readers is not None and key_scores is not None:
-            key_scores = torch.addcmul(key_scores, readers @ k.mT, mask)
-            readers = (readers.unflatten(-2, (-1, size)) * from_start).flatten(-3, -2)
-        q = (q.unflatten(-2, (-1, size)) * from_start).flatten(-3, -2)
-        k = (k.unflatten(-2, (-1, size)) * to_end).flatten(-3, -2)
-        total = first * second
-        size *= 2
+            key_scores = torch.addcmul(key_scores, readers @ k.mT, pairs)
+            readers = since_start(readers)
+        q, k = since_start(q), to_end(k)
     return _Seen(query_scores, key_scores, q, readers, k, total.mT)
 
 

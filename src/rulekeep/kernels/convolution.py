@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from rulekeep.kernels.autocast import by_hand
 
@@ -37,6 +38,25 @@ def convolve_token(
     """The same of one token, in few operations; sums are rounded otherwise."""
     seen = torch.cat([before, x], dim=1)
     return (seen * filters).sum(1, keepdim=True), seen[:, 1:]
+
+
+def later_sums(
+    parts: Float[Tensor, "batch time kernel heads"],
+    pending: Float[Tensor, "batch kernel-1 heads"] | None,
+) -> tuple[Float[Tensor, "batch time heads"], Float[Tensor, "batch kernel-1 heads"]]:
+    """Sums where part j of a token counts j places later, and what is due at later tokens."""
+    time, count = parts.shape[1:3]
+    if time == 1 and pending is not None:
+        sums = torch.cat([parts[:, 0, :-1] + pending, parts[:, 0, -1:]], dim=1)
+    else:
+        # One row a part, each longer by a place than what is kept: the next one starts later.
+        rows = pad(parts.transpose(1, 2), (0, 0, 0, count)).flatten(1, 2)
+        sums = rows[:, :-count].unflatten(1, (count, -1)).sum(1)
+        if pending is not None:
+            sums = sums + pad(pending, (0, 0, 0, time))
+    now, later = sums.split([time, count - 1], dim=1)
+    # Else the state would hold every sum.
+    return now, later.clone()
 
 
 class _Convolve(torch.autograd.Function):

@@ -20,12 +20,14 @@ series where the heads are no power of two; here the formula stands for every nu
 
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
+Base: TypeAlias = Annotated[float, Field(gt=1)]
 Scaling: TypeAlias = Literal["none", "interpolation", "ntk", "yarn"]
 # Turns within the trained length: channels that turn more keep their angles, those that turn less
 # are interpolated.
@@ -133,9 +135,7 @@ def alibi_slopes(heads: int, *, like: Tensor) -> Float[Tensor, " heads"]:
     return torch.exp2(-8 * head / heads)
 
 
-def check_rotary(head_width: int, base: float) -> None:
-    """Raises the ValueError that a user sees for a width or a base that cannot turn."""
+def check_rotary(head_width: int) -> None:
+    """Raises the ValueError that a user sees for a width that cannot turn."""
     if head_width % 2:
         raise ValueError(f"positions 'rotary': heads of {head_width} channels, must be even")
-    if not base > 1:
-        raise ValueError(f"rotary_base {base}: must be above 1")

@@ -28,7 +28,7 @@ from torch import Tensor
 from rulekeep.kernels.autocast import by_hand
 from rulekeep.kernels.chunks import Chunks, Tokens, carry, fitting, leaves_enough, padded
 from rulekeep.kernels.delta_rule import carry_into, in_chunks
-from rulekeep.kernels.triangle import second_sees_first
+from rulekeep.kernels.triangle import halves
 
 Gates: TypeAlias = Float[Tensor, "batch time heads slots"]
 Keys: TypeAlias = Float[Tensor, "batch heads slots k"]
@@ -254,17 +254,9 @@ def _reach(log_gate: Chunks) -> _Reach:
     levels = [
         _Level(torch.eye(place, dtype=gate.dtype, device=gate.device), gate.new_ones(1), writes)
     ]
-    # From the start of a block of `size` places, to its end, and all through it.
-    from_start, to_end, total, size = gate, writes, gate, 1
-    while size < place:
-        mask = second_sees_first(place, size, gate.dtype, gate.device)
-        levels.append(_Level(mask, from_start, to_end))
-        first, second = total.unflatten(-2, (-1, 2)).unbind(-2)
-        ones = torch.ones_like(first)
-        before = torch.stack([ones, first], dim=-2).flatten(-3, -2).unsqueeze(-2)
-        after = torch.stack([second, ones], dim=-2).flatten(-3, -2).unsqueeze(-2)
-        from_start = (from_start.unflatten(-2, (-1, size)) * before).flatten(-3, -2)
-        to_end = (to_end.unflatten(-2, (-1, size)) * after).flatten(-3, -2)
-        total = first * second
-        size *= 2
+    # From the start of a block, to its end, and all through it.
+    from_start, to_end, total = gate, writes, gate
+    for pairs, spread_on, spread_back, total in halves(gate):  # noqa: B007 - the last one counts
+        levels.append(_Level(pairs, from_start, to_end))
+        from_start, to_end = spread_on(from_start), spread_back(to_end)
     return _Reach(levels, from_start, to_end, total)

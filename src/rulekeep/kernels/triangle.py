@@ -6,9 +6,9 @@ Blocks of one place, then of two, and so on, all blocks at once. No powers of th
 can be huge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from torch import Tensor
 from rulekeep.kernels.autocast import by_hand
 
 _KEPT = 64
+_Spread: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def unit_triangular_inverse(below: Float[Tensor, "... place place"]) -> Tensor:
@@ -87,6 +88,28 @@ def second_sees_first(
     half = torch.arange(place, device=device) // size
     row, column = half[:, None], half[None, :]
     return ((row % 2 == 1) & (column == row - 1)).to(dtype)
+
+
+def halves(
+    decay: Float[Tensor, "... place k"],
+) -> Iterator[tuple[Tensor, _Spread, _Spread, Tensor]]:
+    """Blocks of two places, then of four, and so on: products of decays without a quotient.
+
+    Of each: pairs of a second half's place and a first half's, what takes places from the start of
+    a block on, what takes them to its end, and the decay all through it.
+    """
+    place, size = decay.shape[-2], 1
+    while size < place:
+        first, second = decay.unflatten(-2, (-1, 2)).unbind(-2)
+        ones, decay = torch.ones_like(first), first * second
+        pairs = second_sees_first(place, size, decay.dtype, decay.device)
+        yield pairs, _spread(size, ones, first), _spread(size, second, ones), decay
+        size *= 2
+
+
+def _spread(size: int, *factors: Tensor) -> _Spread:
+    of_halves = torch.stack(factors, dim=-2).flatten(-3, -2).unsqueeze(-2)
+    return lambda x: (x.unflatten(-2, (-1, size)) * of_halves).flatten(-3, -2)
 
 
 @_made_once

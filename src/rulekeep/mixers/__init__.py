@@ -3,7 +3,8 @@
 The docstring of a file opens with the name of the mixer and, in brackets, its source. Then come its
 formula and a sentence "It cannot …". docs/mixers.md is made of these and of measurements.
 
-Importing this package loads no torch: a mixer is imported when its class is asked for.
+Importing this package loads no torch: a mixer is imported when its class is asked for. What others
+derive from has its type here; the classes of single mixers are `Any` to a type checker.
 
     MIXERS["delta"]                # the class, which loads torch
     "delta" in MIXERS, [*MIXERS]   # names alone
@@ -15,25 +16,8 @@ from rulekeep.registry import Registry
 
 if TYPE_CHECKING:
     from rulekeep.mixers.adapter import Stateless as Stateless
-    from rulekeep.mixers.attention import Attention as Attention
     from rulekeep.mixers.base import Mixer as Mixer
-    from rulekeep.mixers.delta import Delta as Delta
-    from rulekeep.mixers.forgetting_attention import ForgettingAttention as ForgettingAttention
-    from rulekeep.mixers.gated_delta import GatedDelta as GatedDelta
-    from rulekeep.mixers.gated_delta_2 import GatedDelta2 as GatedDelta2
-    from rulekeep.mixers.gated_linear import GatedLinear as GatedLinear
-    from rulekeep.mixers.gated_slots import GatedSlots as GatedSlots
-    from rulekeep.mixers.gru import GRU as GRU
-    from rulekeep.mixers.kda import KDA as KDA
-    from rulekeep.mixers.linear_attention import LinearAttention as LinearAttention
-    from rulekeep.mixers.lstm import LSTM as LSTM
     from rulekeep.mixers.matrix import MatrixMixer as MatrixMixer
-    from rulekeep.mixers.retnet import RetNet as RetNet
-    from rulekeep.mixers.routed_slots import RoutedSlots as RoutedSlots
-    from rulekeep.mixers.sliding_window import SlidingWindow as SlidingWindow
-    from rulekeep.mixers.slots import Slots as Slots
-    from rulekeep.mixers.sparse_delta import SparseDelta as SparseDelta
-    from rulekeep.mixers.ssd import SSD as SSD
 
 
 MIXERS: "Registry[Mixer]" = Registry(

@@ -7,11 +7,20 @@ another, each with the state of the previous one, gives the same as the whole.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, final
+from collections import namedtuple
+from functools import cache
+from typing import Annotated, Any, ClassVar, TypeAlias, final
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
+
+# Of an option: `registry.options_of` holds it to the range in the signature of a constructor.
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+# How many tokens a gate sees, its own included, and what an open one costs.
+GateKernel: TypeAlias = Annotated[int, Field(ge=1, le=64)]
+Penalty: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class MixerError(RuntimeError):
@@ -115,31 +124,14 @@ def auxiliary_loss(model: nn.Module, step: int) -> Float[Tensor, ""] | None:
     They are those of the last forward pass. A mixer that stands in two layers counts its last call
     alone, and checkpointing must be without `use_reentrant`.
 
-    Raises:
-        MixerError: one is no method, or gives no such tensor.
-
     Examples:
         >>> penalty = auxiliary_loss(model, step)                           # doctest: +SKIP
         >>> (loss if penalty is None else loss + penalty).backward()        # doctest: +SKIP
     """
-    terms = [_penalty(m, step) for m in model.modules() if isinstance(m, Mixer)]
+    terms = [m.auxiliary_loss(step) for m in model.modules() if isinstance(m, Mixer)]
     due = [term for term in terms if term is not None]
     # Layers may stand on several devices.
     return torch.stack([one.to(due[0].device) for one in due]).sum() if due else None
-
-
-def _penalty(mixer: Mixer, step: int) -> Tensor | None:
-    own = getattr(part_of(mixer), "auxiliary_loss", None)
-    if own is None:
-        return None
-    term = mixer.auxiliary_loss(step) if callable(own) else own
-    if callable(own) and (term is None or (isinstance(term, Tensor) and not term.ndim)):
-        return term
-    shape = f" of shape {list(term.shape)}" if isinstance(term, Tensor) else ""
-    raise MixerError(
-        f"auxiliary_loss of {type(part_of(mixer)).__name__} is a {type(term).__name__}{shape}: "
-        "make it a method that takes the step and returns a tensor of no dimension, or None"
-    )
 
 
 def start_step(model: nn.Module, step: int) -> None:
@@ -151,6 +143,17 @@ def start_step(model: nn.Module, step: int) -> None:
     for module in model.modules():
         if isinstance(module, Mixer):
             module.start_step(step)
+
+
+def extended(state: Any, **parts: Tensor) -> Any:
+    """A state with more tensors after its own, by their names."""
+    kind: Any = type(state)
+    return _extended(kind, tuple(parts))(*state, *parts.values())
+
+
+@cache
+def _extended(kind: type[Any], names: tuple[str, ...]) -> Any:
+    return namedtuple(kind.__name__, (*kind._fields, *names))
 
 
 def check_batch(x: Tensor, part: Tensor) -> None:

@@ -14,53 +14,29 @@ The state is the KV cache, and of each key the logarithm of what is left of it.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import rate_of_half_life
-from rulekeep.mixers.softmax import ConvolvedKVCache, KVCache, SoftmaxMixer, in_blocks
-
-
-class FadingKVCache(NamedTuple):
-    """Keys and values of every token so far, and the logarithm of what is left of each."""
-
-    keys: Float[Tensor, "batch heads past head_width"]
-    values: Float[Tensor, "batch heads past head_width"]
-    left: Float[Tensor, "batch heads past"]
-
-
-class ConvolvedFadingKVCache(NamedTuple):
-    """The same, and the last inputs of the convolution."""
-
-    keys: Float[Tensor, "batch heads past head_width"]
-    values: Float[Tensor, "batch heads past head_width"]
-    recent: Float[Tensor, "batch conv_size-1 3*width"]
-    left: Float[Tensor, "batch heads past"]
+from rulekeep.mixers.base import extended
+from rulekeep.mixers.published import HalfLife, bias_of_half_life
+from rulekeep.mixers.softmax import SoftmaxMixer, in_blocks
 
 
 class ForgettingAttention(SoftmaxMixer):
     """Causal attention in which every head lets all keys fade, as much as the token says."""
 
     def __init__(
-        self,
-        width: int,
-        *,
-        heads: int = 4,
-        conv_size: int | None = None,
-        half_life_tokens: float | None = 1024.0,
+        self, width: int, *, half_life_tokens: HalfLife | None = 1024.0, **options: Any
     ) -> None:
-        super().__init__(width, heads, conv_size)
-        self._state_type: Any = FadingKVCache if conv_size is None else ConvolvedFadingKVCache
-        self.forget = nn.Linear(width, heads)
+        super().__init__(width, **options)
+        self.forget = nn.Linear(width, self.heads)
         nn.init.zeros_(self.forget.bias)
         if half_life_tokens is not None:
-            # sigmoid(b) = exp(−rate)
-            rate = rate_of_half_life(half_life_tokens)
-            nn.init.constant_(self.forget.bias, -rate - math.log(-math.expm1(-rate)))
+            nn.init.constant_(self.forget.bias, bias_of_half_life(half_life_tokens))
 
     @property
     def memory_half_life_tokens(self) -> float:
@@ -68,26 +44,24 @@ class ForgettingAttention(SoftmaxMixer):
         return (-math.log(2) / F.logsigmoid(self.forget.bias).max()).item()
 
     def init_state(self, batch_size: int) -> Any:
-        """An empty cache."""
+        """An empty cache; `left` is the logarithm of what is left of each key."""
         empty = super().init_state(batch_size)
-        return self._state_type(*empty, empty.keys.new_zeros(batch_size, self.heads, 0))
+        return extended(empty, left=empty.keys.new_zeros(batch_size, self.heads, 0))
 
     def forward(
         self, x: Float[Tensor, "batch time width"], state: Any | None = None
     ) -> tuple[Float[Tensor, "batch time width"], Any]:
         """Outputs at every position, and the cache with these tokens in it."""
-        *cache, left = self.init_state(len(x)) if state is None else state
-        before = KVCache(*cache) if self.filters is None else ConvolvedKVCache(*cache)
-        queries, after = self._asked(x, before)
+        queries, after = self._asked(x, self.init_state(len(x)) if state is None else state)
         # Sums of many logarithms, whose differences count.
         gates = F.logsigmoid(self.forget(x)).double().transpose(1, 2)
         since = gates.cumsum(-1)
-        start = torch.cat([-left.double(), since], dim=-1)
+        start = torch.cat([-after.left.double(), since], dim=-1)
         rows, columns = (queries, since), (after.keys, after.values, start)
         y = self._merge(in_blocks(_attended, rows, columns, biases=len(x) * self.heads))
         if x.shape[1]:
-            left = (since[..., -1:] - start).to(x.dtype)
-        return y, self._state_type(*after, left)
+            after = after._replace(left=(since[..., -1:] - start).to(x.dtype))
+        return y, after
 
 
 def _attended(

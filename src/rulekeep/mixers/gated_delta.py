@@ -13,39 +13,32 @@ b starts at 0, and A where g gives the requested half-life. (In the published co
 
 `published=true`: keys of 0.75 and values of 1.5 times the width, the short convolution, the silu
 gate on the output, and the published start. Deviation: e^A is uniform from 0.0001. `gate_penalty`
-counts β. With `gate_kernel` β sees so many tokens, its own and those before (`matrix.DeltaMixer`).
+counts β. With `gate_kernel` β sees so many tokens, its own and those before
+(`matrix.DeltaMixer`).
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import DeltaMixer, rate_of_half_life
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
+from rulekeep.mixers.fading import Fading
+from rulekeep.mixers.matrix import DeltaMixer
+from rulekeep.mixers.published import OURS, PUBLISHED, rate_of_half_life, start_decays
 
 
-class GatedDelta(DeltaMixer):
+class GatedDelta(Fading, DeltaMixer):
     """The delta rule in a memory with a decay that depends on the token."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        half_life_tokens: float = 1024.0,
-        published: bool = False,
-        decay_start: DecayStart = None,
-        **options: Any,
-    ) -> None:
-        parts = PUBLISHED["gated_delta"] if published else OURS
-        super().__init__(width, parts, **options)
+    forms = OURS, PUBLISHED["gated_delta"]
+
+    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
         self.step = nn.Linear(width, self.heads)
         nn.init.zeros_(self.step.bias)
         rate = rate_of_half_life(half_life_tokens) / math.log(2)
         self.log_rate = nn.Parameter(torch.full((self.heads,), math.log(rate)))
-        if starts_as_published(published, decay_start):
+        if as_published:
             start_decays(self.step.bias, self.log_rate, slowest=1e-4)
 
     def _log_decay(self, x: Tensor) -> Tensor:

@@ -17,15 +17,13 @@ for. The gate on the output is an option.
 start: e^A from 1 to 16, steps as in Mamba-2; with `decay_start=half_life` the start of above.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.kernels.chunks import delta_chunks, delta_loop, unit
-from rulekeep.mixers.matrix import ChannelDecay
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
+from rulekeep.kernels.chunks import delta_chunks, token_loop, unit
+from rulekeep.mixers.fading import ChannelDecay
+from rulekeep.mixers.published import OURS, PUBLISHED
 
 
 class GatedDelta2(ChannelDecay):
@@ -33,32 +31,25 @@ class GatedDelta2(ChannelDecay):
 
     chunk = 16
     activates = True
+    forms = OURS, PUBLISHED["gated_delta_2"]
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        half_life_tokens: float = 1024.0,
-        published: bool = False,
-        decay_start: DecayStart = None,
-        **options: Any,
-    ) -> None:
-        parts = PUBLISHED["gated_delta_2"] if published else OURS
-        super().__init__(width, parts, **options)
-        self.erase = nn.Linear(width, self.heads * self.key_width, bias=parts.biases)
-        self.write = nn.Linear(width, self.heads * self.value_width, bias=parts.biases)
-        self._make_decay(width, half_life_tokens, starts_as_published(published, decay_start))
+    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
+        biases = self.parts.biases
+        self.erase = nn.Linear(width, self.heads * self.key_width, bias=biases)
+        self.write = nn.Linear(width, self.heads * self.value_width, bias=biases)
+        super()._start(width, half_life_tokens, as_published)
 
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        readers, decay = unit(F.silu(queries_keys)), self._log_decay(x)
-        queries, keys = readers.chunk(2, dim=2)
+        queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=2)
         erasers = keys * self.erase(x).sigmoid().unflatten(-1, (self.heads, self.key_width))
         values = values * self.write(x).sigmoid().unflatten(-1, (self.heads, self.value_width))
-        whole = torch.ones_like(values[..., :1])
+        whole, decay = torch.ones_like(values[..., :1]), self._log_decay(x)
         if self.in_turn:
-            return delta_loop(readers, values, whole, *state, log_decay=decay, erasers=erasers)
+            return token_loop(
+                queries, keys, values, *state, log_decay=decay, write=whole, erasers=erasers
+            )
         return delta_chunks(
             queries, erasers, keys, values, whole, *state, log_decay=decay, chunk=self.chunk
         )

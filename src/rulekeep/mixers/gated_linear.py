@@ -15,41 +15,29 @@ layer has no short convolution; its later comparisons add one (`short_convolutio
 full strength.
 """
 
-import math
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
+from rulekeep.mixers.fading import Fading
+from rulekeep.mixers.matrix import GatedMixer
+from rulekeep.mixers.published import OURS, PUBLISHED, bias_of_half_life
 
 _ROOT = 16
 _RANK = 16
 
 
-class GatedLinear(GatedMixer):
+class GatedLinear(Fading, GatedMixer):
     """Sums of keys times values; each key channel has a decay that depends on the token.
 
     `half_life_tokens=None` keeps everything.
     """
 
     chunk = 16
+    forms = OURS, PUBLISHED["gated_linear"]
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        half_life_tokens: float | None = 1024.0,
-        published: bool = False,
-        decay_start: DecayStart = None,
-        **options: Any,
-    ) -> None:
-        parts = PUBLISHED["gated_linear"] if published else OURS
-        super().__init__(width, parts, **options)
+    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
         self.decay = None
-        as_published = starts_as_published(published, decay_start)
         if not as_published and half_life_tokens is None and self.gate_penalty:
             raise ValueError(
                 f"gate_penalty {self.gate_penalty}: half_life_tokens=None has no gate; "
@@ -57,12 +45,7 @@ class GatedLinear(GatedMixer):
             )
         if as_published or half_life_tokens is not None:
             up = nn.Linear(_RANK, self.heads * self.key_width)
-            bias = 0.0
-            if not as_published:
-                assert half_life_tokens is not None
-                # sigmoid(b) = exp(−rate)
-                rate = _ROOT * rate_of_half_life(half_life_tokens)
-                bias = -rate - math.log(-math.expm1(-rate))
+            bias = 0.0 if as_published else bias_of_half_life(half_life_tokens, _ROOT)
             nn.init.constant_(up.bias, bias)
             self.decay = nn.Sequential(nn.Linear(width, _RANK, bias=False), up)
 

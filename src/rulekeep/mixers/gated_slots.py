@@ -14,39 +14,25 @@ over all channels. The published code has as many slots as a key has channels, a
 of 64; the paper has a quarter of it. `gate_penalty` counts 1 − α of every slot.
 """
 
-import math
-from typing import Any
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import rate_of_half_life
-from rulekeep.mixers.published import OUR_SLOTS, PUBLISHED, DecayStart, starts_as_published
+from rulekeep.mixers.fading import Fading
+from rulekeep.mixers.published import OUR_SLOTS, PUBLISHED, bias_of_half_life
 from rulekeep.mixers.slot_memory import SlotMixer
 
 _ROOT = 8
 
 
-class GatedSlots(SlotMixer):
+class GatedSlots(Fading, SlotMixer):
     """Slots with a gate each that depends on the token; read by softmax."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        half_life_tokens: float = 1024.0,
-        published: bool = False,
-        decay_start: DecayStart = None,
-        **options: Any,
-    ) -> None:
-        parts = PUBLISHED["gated_slots"] if published else OUR_SLOTS
-        super().__init__(width, parts, **options)
-        as_published = starts_as_published(published, decay_start)
+    forms = OUR_SLOTS, PUBLISHED["gated_slots"]
+
+    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
         self.gate = nn.Linear(width, self.heads * self.slots, bias=not as_published)
-        # sigmoid(b) = exp(−rate)
-        rate = _ROOT * rate_of_half_life(half_life_tokens)
         if not as_published:
-            nn.init.constant_(self.gate.bias, -rate - math.log(-math.expm1(-rate)))
+            nn.init.constant_(self.gate.bias, bias_of_half_life(half_life_tokens, _ROOT))
 
     def _log_decay(self, x: Tensor) -> Tensor:
         gate: Tensor = F.logsigmoid(self.gate(x)) / _ROOT

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from rulekeep.mixers.published import HalfLife
 from rulekeep.mixers.recurrent import RecurrentMixer
 
 
@@ -28,5 +29,5 @@ class GRU(RecurrentMixer):
 
     state_type = GRUState
 
-    def __init__(self, width: int, *, half_life_tokens: float | None = None) -> None:
+    def __init__(self, width: int, *, half_life_tokens: HalfLife | None = None) -> None:
         super().__init__(nn.GRU(width, width, batch_first=True), half_life_tokens)

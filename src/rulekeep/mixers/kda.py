@@ -17,24 +17,12 @@ start: e^A from 1 to 16, steps as in Mamba-2. `gate_penalty` counts β.
 With `gate_kernel` β sees so many tokens, its own and those before (`matrix.DeltaMixer`).
 """
 
-from typing import Any
-
-from rulekeep.mixers.matrix import ChannelDecay, DeltaMixer
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
+from rulekeep.mixers.fading import ChannelDecay
+from rulekeep.mixers.matrix import DeltaMixer
+from rulekeep.mixers.published import OURS, PUBLISHED
 
 
 class KDA(ChannelDecay, DeltaMixer):
     """The delta rule in a memory whose key channels each have a decay that depends on the token."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        half_life_tokens: float = 1024.0,
-        published: bool = False,
-        decay_start: DecayStart = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(width, PUBLISHED["kda"] if published else OURS, **options)
-        start = starts_as_published(published, decay_start)
-        self._make_decay(width, half_life_tokens, start)
+    forms = OURS, PUBLISHED["kda"]

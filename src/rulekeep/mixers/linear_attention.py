@@ -12,40 +12,25 @@ below −17, where exp(x) would have some. Such a channel weighs almost nothing,
 of a token are there.
 """
 
-from typing import NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from rulekeep.mixers.base import extended
 from rulekeep.mixers.matrix import MatrixMixer
-
-
-class NormalisedState(NamedTuple):
-    """The sums of φ(k) vᵀ and of φ(k)."""
-
-    memory: Float[Tensor, "batch heads key_width value_width"]
-    normaliser: Float[Tensor, "batch heads key_width"]
-
-
-class ConvolvedNormalisedState(NamedTuple):
-    """The same sums, and the last inputs of the short convolution."""
-
-    memory: Float[Tensor, "batch heads key_width value_width"]
-    normaliser: Float[Tensor, "batch heads key_width"]
-    recent: Float[Tensor, "batch 3 channels"]
 
 
 class LinearAttention(MatrixMixer):
     """Sums of keys times values, read with a query and divided by the sum of weights."""
 
     normalised = False
-    convolved_state = ConvolvedNormalisedState
 
-    def _empty(self, batch_size: int) -> NormalisedState:
-        (memory,) = super()._empty(batch_size)
-        return NormalisedState(memory, memory.new_zeros(memory.shape[:3]))
+    def _empty(self, batch_size: int) -> Any:
+        # The sums of φ(k) vᵀ and of φ(k).
+        empty = super()._empty(batch_size)
+        return extended(empty, normaliser=empty.memory[..., 0].clone())
 
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor

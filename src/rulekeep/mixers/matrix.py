@@ -9,56 +9,31 @@ first, a filter a channel, as most of these layers are published. The state has 
 
 A mixer of this kind is its `_read` and, if it forgets, its `_log_decay`. `delta.py` is the shortest
 one. `published.py` says what else surrounds the memory, here and in the layers as published.
-
-A mixer with a gate takes `gate_penalty`, a loss term that training adds (`GatedMixer`):
-
-    loss ← loss + gate_penalty · sum of gates over tokens and heads, mean over the batch
 """
 
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rulekeep.kernels.autocast import uncast
-from rulekeep.kernels.chunks import Read, delta_loop, delta_unit, linear_chunks, linear_loop, unit
-from rulekeep.kernels.convolution import convolve, convolve_token
+from rulekeep.kernels.chunks import Read, delta_unit, linear_chunks, token_loop, unit
+from rulekeep.kernels.convolution import convolve, convolve_token, later_sums
 from rulekeep.kernels.pieces import Again, in_pieces
-from rulekeep.mixers.base import Mixer, check_batch
-from rulekeep.mixers.published import OURS, Parts, low_rank_gate, start_decays
+from rulekeep.mixers.base import Count, GateKernel, Mixer, Penalty, check_batch, extended
+from rulekeep.mixers.published import OURS, Parts, low_rank_gate
 
 
 class MatrixState(NamedTuple):
     """The matrix that each head has written: read with a query, it gives values."""
 
     memory: Float[Tensor, "batch heads key_width value_width"]
-
-
-class ConvolvedMatrixState(NamedTuple):
-    """The same matrices, and the last inputs of the short convolution."""
-
-    memory: Float[Tensor, "batch heads key_width value_width"]
-    recent: Float[Tensor, "batch 3 channels"]
-
-
-class PendingMatrixState(NamedTuple):
-    """The same matrices, and what the last tokens add to the next sums of a write gate."""
-
-    memory: Float[Tensor, "batch heads key_width value_width"]
-    pending: Float[Tensor, "batch kernel-1 heads"]
-
-
-class ConvolvedPendingMatrixState(NamedTuple):
-    """The same, and the last inputs of the short convolution."""
-
-    memory: Float[Tensor, "batch heads key_width value_width"]
-    pending: Float[Tensor, "batch kernel-1 heads"]
-    recent: Float[Tensor, "batch 3 channels"]
 
 
 _KERNEL = 4
@@ -68,18 +43,14 @@ _HALF = (torch.float16, torch.bfloat16)
 class MatrixMixer(Mixer):
     """Heads that each write to a matrix and read it: one projection, then `_read`.
 
-    x is projected to queries, keys and values. What is read is normalised per head (RMS),
-    multiplied by silu(gate) if there is an output gate, and projected back. `serial=True` runs the
-    loop over tokens; otherwise chunks of tokens run in parallel (`rulekeep.kernels.chunks`).
-    A mixer passes on to here the options that it has no use for itself: they are its options too.
+    `serial=True` runs the loop over tokens; otherwise chunks of tokens run in parallel
+    (`rulekeep.kernels.chunks`). Options that a mixer passes on to here are its options too.
     """
 
     chunk = 32
     normalised = True
     # Whether `_read` applies silu to queries and keys; else the short convolution does.
     activates = False
-    # The fields of `_empty`, and `recent`.
-    convolved_state: type[Any] = ConvolvedMatrixState
 
     def __init__(
         self,
@@ -87,25 +58,21 @@ class MatrixMixer(Mixer):
         parts: Parts = OURS,
         /,
         *,
-        heads: int = 4,
-        key_width: int | None = None,
+        heads: Count = 4,
+        key_width: Count | None = None,
         output_gate: bool = False,
         short_convolution: bool = False,
         serial: bool = False,
     ) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
+        if width % heads:
             raise ValueError(f"heads {heads}: must divide the width {width}")
-        if key_width is not None and key_width < 1:
-            raise ValueError(f"key_width {key_width}: must be at least 1")
         self.heads, self.serial = heads, serial
         # Whether the tokens of this call go through the loop; another thread may change it.
         self.in_turn = serial
         self.parts = parts
         self.value_width = max(1, round(parts.values * width / heads))
-        if key_width is None:
-            key_width = max(1, round(parts.keys * width / heads))
-        self.key_width = key_width
+        self.key_width = key_width or max(1, round(parts.keys * width / heads))
         self.key_heads = 1 if parts.shared_keys else heads
         keys, values = self.key_heads * self.key_width, heads * self.value_width
         gated = (output_gate or parts.output_gate) and not parts.low_rank_gate
@@ -148,10 +115,7 @@ class MatrixMixer(Mixer):
     ) -> tuple[Float[Tensor, "batch time heads value_width"], *tuple[Tensor, ...]]:
         """What is read at each token, and the state's tensors after the last."""
 
-    def _log_decay(
-        self,
-        x: Float[Tensor, "batch time width"],
-    ) -> Float[Tensor, "batch time heads k"] | None:
+    def _log_decay(self, x: Tensor) -> Float[Tensor, "batch time heads k"] | None:
         """The logarithm of what a token leaves of the memory, at most 0; None if it leaves all."""
         return None
 
@@ -159,9 +123,7 @@ class MatrixMixer(Mixer):
     def memory_half_life_tokens(self) -> float:
         """Tokens after which half is left in the longest-lived channel, for inputs of zero."""
         with torch.no_grad():
-            decay = self._log_decay(
-                self.in_projection.weight.new_zeros(1, 1, self.in_projection.in_features)
-            )
+            decay = self._log_decay(torch.zeros_like(self.in_projection.weight[:1, None]))
         return math.inf if decay is None else -math.log(2) / decay.max().item()
 
     def init_state(self, batch_size: int) -> Any:
@@ -170,7 +132,7 @@ class MatrixMixer(Mixer):
         if self.convolution is None:
             return empty
         recent = self._zeros(batch_size, _KERNEL - 1, self.convolution.shape[1])
-        return self.convolved_state(*empty, recent)
+        return extended(empty, recent=recent)
 
     def _empty(self, batch_size: int) -> Any:
         shape = batch_size, self.heads, self.key_width, self.value_width
@@ -254,16 +216,12 @@ class MatrixMixer(Mixer):
         return self._projected(read, gate).to(x.dtype), *after
 
     def _summed(
-        self,
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        memory: Tensor,
+        self, queries: Tensor, keys: Tensor, values: Tensor, memory: Tensor,
         log_decay: Tensor | None = None,
-    ) -> Read:
+    ) -> Read:  # fmt: skip
         """Sums of keys times values, read: a token at a time or in chunks."""
         if self.in_turn:
-            return linear_loop(queries, keys, values, memory, log_decay=log_decay)
+            return token_loop(queries, keys, values, memory, log_decay=log_decay)
         return linear_chunks(queries, keys, values, memory, log_decay=log_decay, chunk=self.chunk)
 
     def _projected(self, read: Tensor, gate: Tensor | None) -> Tensor:
@@ -286,30 +244,13 @@ class MatrixMixer(Mixer):
         return functional.linear(read, weight, self.out_projection.bias)
 
 
-class ChannelDecay(MatrixMixer):
-    """A memory whose key channels each have a decay that depends on the token."""
-
-    def _make_decay(self, width: int, half_life_tokens: float, as_published: bool) -> None:
-        up = nn.Linear(self.value_width, self.heads * self.key_width)
-        nn.init.zeros_(up.bias)
-        self.step = nn.Sequential(nn.Linear(width, self.value_width, bias=False), up)
-        rate = rate_of_half_life(half_life_tokens) / math.log(2)
-        self.log_rate = nn.Parameter(torch.full((self.heads, 1), math.log(rate)))
-        if as_published:
-            start_decays(up.bias, self.log_rate, slowest=1.0)
-
-    def _log_decay(self, x: Tensor) -> Tensor:
-        step: Tensor = functional.softplus(self.step(x)).unflatten(-1, (self.heads, self.key_width))
-        return -self.log_rate.exp() * step
-
-
 class GatedMixer(MatrixMixer):
     """A mixer whose open gates can cost something in training.
 
-    `gate_penalty` is what a gate that is wholly open costs at one token of one head.
-    `auxiliary_loss` gives the sum, and the training loop adds it to its loss. The first
-    `penalty_start` steps are free of it: a penalty from the start can keep what needs two layers
-    from ever being learned.
+        loss ← loss + gate_penalty · sum of gates over tokens and heads, mean over the batch
+
+    The first `penalty_start` steps are free of it: a penalty from the start can keep what needs
+    two layers from ever being learned.
     """
 
     def __init__(
@@ -318,14 +259,10 @@ class GatedMixer(MatrixMixer):
         parts: Parts = OURS,
         /,
         *,
-        gate_penalty: float = 0.0,
-        penalty_start: int = 500,
+        gate_penalty: Penalty = 0.0,
+        penalty_start: Annotated[int, Field(ge=0)] = 500,
         **options: Any,
     ) -> None:
-        if not 0 <= gate_penalty <= 1:
-            raise ValueError(f"gate_penalty {gate_penalty}: must be from 0 (none) to 1")
-        if penalty_start < 0:
-            raise ValueError(f"penalty_start {penalty_start}: must be at least 0")
         super().__init__(width, parts, **options)
         self.gate_penalty, self.penalty_start = gate_penalty, penalty_start
         self._penalty: _Penalty | None = None
@@ -390,27 +327,19 @@ class DeltaMixer(GatedMixer):
     activates = True
     # A token reads the memory before it writes.
     read_first = False
-    # Whether the state has `pending` though the gate sees its own token alone.
+    # Whether the state has `pending`, [batch, kernel-1, heads], though the gate sees its own token
+    # alone: what the last tokens add to the next sums.
     always_pending = False
 
     def __init__(
         self,
-        width: int,
-        parts: Parts = OURS,
-        zero_init_kernel: bool = True,
-        /,
-        *,
-        gate_kernel: int = 1,
-        **options: Any,
-    ) -> None:
+        width: int, parts: Parts = OURS, zero_init_kernel: bool = True, /, *,
+        gate_kernel: GateKernel = 1, **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__(width, parts, **options)
-        if not 1 <= gate_kernel <= 64:
-            raise ValueError(f"gate_kernel {gate_kernel}: must be from 1 (its own token) to 64")
         self.write = nn.Linear(width, self.heads, bias=self.parts.biases)
         self.gate_kernel = gate_kernel
         self.has_pending = gate_kernel > 1 or self.always_pending
-        if self.has_pending:
-            self.convolved_state = ConvolvedPendingMatrixState
         if gate_kernel > 1:
             self.write_before = nn.Linear(width, (gate_kernel - 1) * self.heads, bias=False)
             if zero_init_kernel:
@@ -430,31 +359,21 @@ class DeltaMixer(GatedMixer):
         self, x: Float[Tensor, "batch time width"], pending: Tensor | None
     ) -> tuple[Float[Tensor, "batch time heads"], Float[Tensor, "batch kernel-1 heads"]]:
         """Every z, and what these tokens add to the z of later tokens."""
-        after, time = self.gate_kernel - 1, x.shape[1]
-        if not after:
+        if self.gate_kernel == 1:
             z = self.write(x)
             return z, z[:, :0].clone()
         weight = torch.cat([self.write.weight, self.write_before.weight])
         parts = functional.linear(x, weight).unflatten(-1, (self.gate_kernel, self.heads))
-        if time == 1 and pending is not None:
-            # Part j of a token alone counts j places later.
-            sums = torch.cat([parts[:, 0, :after] + pending, parts[:, 0, after:]], dim=1)
-        else:
-            sums = _later(parts)
-            if pending is not None:
-                sums = sums + functional.pad(pending, (0, 0, 0, time))
-        z, later = sums.split([time, after], dim=1)
+        z, later = later_sums(parts, pending)
         if self.write.bias is not None:
             z = z + self.write.bias
-        # Else the state would hold every z.
-        return z, later.clone()
+        return z, later
 
     def _empty(self, batch_size: int) -> Any:
         empty = super()._empty(batch_size)
         if not self.has_pending:
             return empty
-        pending = empty.memory.new_zeros(batch_size, self.gate_kernel - 1, self.heads)
-        return PendingMatrixState(empty.memory, pending)
+        return extended(empty, pending=self._zeros(batch_size, self.gate_kernel - 1, self.heads))
 
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
@@ -463,16 +382,12 @@ class DeltaMixer(GatedMixer):
         z, pending = self._gate_sums(x, due.pop(0) if self.has_pending else None)
         strength, due = self._opened(z, due)
         write, decay = strength.unsqueeze(-1), self._log_decay(x)
+        how: dict[str, Any] = {"log_decay": decay, "read_first": self.read_first}
         if self.in_turn:
-            readers = unit(functional.silu(queries_keys))
-            read, memory = delta_loop(
-                readers, values, write, memory, log_decay=decay, read_first=self.read_first
-            )
+            queries, keys = unit(functional.silu(queries_keys)).chunk(2, dim=-2)
+            read, memory = token_loop(queries, keys, values, memory, write=write, **how)
         else:
-            read, memory = delta_unit(
-                queries_keys, values, write, memory,
-                log_decay=decay, chunk=self.chunk, read_first=self.read_first,
-            )  # fmt: skip
+            read, memory = delta_unit(queries_keys, values, write, memory, chunk=self.chunk, **how)
         return read, *(memory, *([pending] if self.has_pending else []), *due)
 
     def _opened(
@@ -481,21 +396,3 @@ class DeltaMixer(GatedMixer):
         """The gate of every z, and the penalty that is due after them."""
         strength = self._gate(z)
         return strength, self._penalised(due, strength)
-
-
-def _later(parts: Float[Tensor, "batch time parts heads"]) -> Tensor:
-    """Sums of parts, where part j of a token counts j places later: [batch, time + parts − 1,
-    heads].
-    """
-    # One row a part, each longer by a place than what is kept of it: the next one starts later.
-    count = parts.shape[2]
-    rows = functional.pad(parts.transpose(1, 2), (0, 0, 0, count)).flatten(1, 2)
-    sums: Tensor = rows[:, :-count].unflatten(1, (count, -1)).sum(1)
-    return sums
-
-
-def rate_of_half_life(half_life_tokens: float) -> float:
-    """The decay rate, −ln of the decay per token, that leaves half after this many tokens."""
-    if not half_life_tokens > 0:
-        raise ValueError(f"half_life_tokens {half_life_tokens}: must be above 0")
-    return math.log(2) / half_life_tokens

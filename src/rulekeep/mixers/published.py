@@ -12,13 +12,15 @@ own. The product W' Diag(norm weight) can be the same.
 """
 
 import math
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 # How decays start: at the half-life asked for, as published, or as `published` says.
 DecayStart: TypeAlias = Literal["half_life", "published"] | None
+HalfLife: TypeAlias = Annotated[float, Field(gt=0)]
 
 
 class Parts(NamedTuple):
@@ -57,8 +59,8 @@ _PUBLISHED = Parts(norm_of_mean=True, biases=False)
 PUBLISHED: dict[str, Parts] = {
     # Keys, which all heads share, are twice as wide as a head's values: 128 to 64.
     "ssd": _PUBLISHED._replace(
-        keys=4.0, values=2.0, output_gate=True, gate_before_norm=True, short_convolution=True,
-        convolution_bias=True, norm_all=True,
+        keys=4.0, values=2.0, shared_keys=True, output_gate=True, gate_before_norm=True,
+        short_convolution=True, convolution_bias=True, norm_all=True,
     ),
     "retnet": _PUBLISHED._replace(keys=1.0, values=2.0, scaled=True, output_gate=True),
     "gated_linear": _PUBLISHED._replace(keys=0.5, scaled=True, output_gate=True),
@@ -78,11 +80,17 @@ PUBLISHED: dict[str, Parts] = {
 }  # fmt: skip
 
 
-def starts_as_published(published: bool, decay_start: DecayStart) -> bool:
-    """Whether decays start as published."""
-    if decay_start not in (None, "half_life", "published"):
-        raise ValueError(f"decay_start {decay_start!r}: choose from half_life, published")
-    return published if decay_start is None else decay_start == "published"
+def rate_of_half_life(half_life_tokens: float | None) -> float:
+    """The decay rate, −ln of the decay per token, that leaves half after this many tokens."""
+    if half_life_tokens is None:
+        raise ValueError("half_life_tokens None: this mixer cannot keep everything; give a number")
+    return math.log(2) / half_life_tokens
+
+
+def bias_of_half_life(half_life_tokens: float | None, root: int = 1) -> float:
+    """The b for which sigmoid(b)^(1/root) is the decay of this half-life."""
+    rate = root * rate_of_half_life(half_life_tokens)
+    return -rate - math.log(-math.expm1(-rate))
 
 
 def start_steps(bias: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from rulekeep.kernels.autocast import uncast
 from rulekeep.mixers.base import Mixer, check_batch
+from rulekeep.mixers.published import bias_of_half_life
 
 
 class RecurrentMixer(Mixer):
@@ -27,13 +28,8 @@ class RecurrentMixer(Mixer):
         super().__init__()
         self.width, self.layer = layer.hidden_size, layer
         if half_life_tokens is not None:
-            if not half_life_tokens > 0:
-                raise ValueError(
-                    f"half_life_tokens {half_life_tokens}: must be above 0, or None for torch's own"
-                )
-            rate = math.log(2) / half_life_tokens
             bias_x, bias_hidden = self._keep_biases()
-            nn.init.constant_(bias_x, -rate - math.log(-math.expm1(-rate)))
+            nn.init.constant_(bias_x, bias_of_half_life(half_life_tokens))
             nn.init.zeros_(bias_hidden)
 
     def _keep_biases(self) -> tuple[Tensor, Tensor]:

@@ -14,45 +14,33 @@ Deviations: norm weights, where the published norm has none. The published layer
 their sums as well, which the norm takes out again but for its ε (3e-4 of the output).
 """
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from rulekeep.kernels.positions import rotate
-from rulekeep.mixers.matrix import MatrixMixer, rate_of_half_life
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, starts_as_published
+from rulekeep.mixers.fading import Fading
+from rulekeep.mixers.published import OURS, PUBLISHED, rate_of_half_life
 
 
-class RetNet(MatrixMixer):
+class RetNet(Fading):
     """Sums of keys times values; each head has a fixed decay.
 
     `half_life_tokens=None` keeps everything: linear attention with φ(x) = x and a norm.
     """
 
+    forms = OURS, PUBLISHED["retnet"]
     _log_decays: Tensor | None
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        half_life_tokens: float | None = 1024.0,
-        published: bool = False,
-        decay_start: DecayStart = None,
-        **options: Any,
-    ) -> None:
-        parts = PUBLISHED["retnet"] if published else OURS
-        super().__init__(width, parts, **options)
+    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
         decays = None
-        if starts_as_published(published, decay_start):
+        if as_published:
             decays = torch.log1p(-(2.0 ** -(5 + torch.arange(self.heads))))
         elif half_life_tokens is not None:
             pace = 2.0 ** torch.arange(self.heads - 1, -1, -1)
             decays = -rate_of_half_life(half_life_tokens) * pace
         self.register_buffer("_log_decays", decays)
-        self.rotary = published
-        if self.rotary and self.key_width % 2:
+        if self.published and self.key_width % 2:
             raise ValueError(f"key_width {self.key_width}: must be even where keys are turned")
 
     def _log_decay(self, x: Tensor) -> Tensor | None:
@@ -63,13 +51,13 @@ class RetNet(MatrixMixer):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
-        if self.rotary:
+        if self.published:
             # Places count from the first of these tokens: the memory comes turned to it.
             queries_keys = self._turned(queries_keys.transpose(1, 2), range(x.shape[1]))
             queries_keys = queries_keys.transpose(1, 2)
         queries, keys = queries_keys.chunk(2, dim=-2)
         found = self._summed(queries, keys, values, state[0], self._log_decay(x))
-        if self.rotary:
+        if self.published:
             memory = self._turned(found.memory.mT, range(-x.shape[1], 1 - x.shape[1])).mT
             return found.outputs, memory
         return found

@@ -29,52 +29,45 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import rate_of_half_life
+from rulekeep.mixers.base import Count
+from rulekeep.mixers.fading import Fading
 from rulekeep.mixers.published import (
     OUR_SLOTS,
     PUBLISHED,
-    DecayStart,
+    rate_of_half_life,
     start_decays,
     start_steps,
-    starts_as_published,
 )
 from rulekeep.mixers.slot_memory import SlotMixer
 from rulekeep.seeds import named_seed
 
 
-class RoutedSlots(SlotMixer):
+class RoutedSlots(Fading, SlotMixer):
     """Slots of which each token changes `top_k`, and leaves the others exactly as they are."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        top_k: int = 4,
-        half_life_tokens: float = 1024.0,
-        published: bool = False,
-        decay_start: DecayStart = None,
-        **options: Any,
-    ) -> None:
-        parts = PUBLISHED["routed_slots"] if published else OUR_SLOTS
-        super().__init__(width, parts, **options)
-        if not 1 <= top_k <= self.slots:
+    forms = OUR_SLOTS, PUBLISHED["routed_slots"]
+
+    def __init__(self, width: int, *, top_k: Count = 4, **options: Any) -> None:
+        super().__init__(width, **options)
+        if top_k > self.slots:
             raise ValueError(f"top_k {top_k}: must be from 1 to the {self.slots} slots")
         self.top_k = top_k
+
+    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
         self.router = nn.Linear(width, self.heads * self.slots, bias=False)
         self.step = nn.Linear(width, self.heads)
         nn.init.zeros_(self.step.bias)
         rate = self.slots * rate_of_half_life(half_life_tokens) / math.log(2)
         self.log_rate = nn.Parameter(torch.full((self.heads,), math.log(rate)))
-        if starts_as_published(published, decay_start):
+        if as_published:
             start_decays(self.step.bias, self.log_rate, slowest=1e-4)
-        elif published:
+        elif self.published:
             # Small steps and a large A: from softplus(0) and a small A a gate hardly opens.
             steps = start_steps(self.step.bias)
             with torch.no_grad():
                 self.log_rate.copy_((rate * math.log(2) / steps).log())
-        self.published = published
         # Of the noise: another in each layer and for each seed of a run.
-        self._stream = int(torch.randint(2**31, (), device="cpu")) if published else None
+        self._stream = int(torch.randint(2**31, (), device="cpu")) if self.published else None
         self._step: int | None = None
 
     def start_step(self, step: int) -> None:

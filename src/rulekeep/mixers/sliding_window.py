@@ -15,27 +15,19 @@ are linear in the text.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.autocast import uncast
 from rulekeep.kernels.pieces import in_pieces
-from rulekeep.kernels.positions import check_rotary, rotate
-from rulekeep.mixers.base import Mixer, check_batch
-
-
-class WindowCache(NamedTuple):
-    """Keys and values of the first tokens and of the last ones, in the order of the text.
-
-    Until it is full it holds every token so far.
-    """
-
-    keys: Float[Tensor, "batch heads cached head_width"]
-    values: Float[Tensor, "batch heads cached head_width"]
+from rulekeep.kernels.positions import Base, check_rotary, rotate
+from rulekeep.mixers.base import Count, Mixer, check_batch
+from rulekeep.mixers.softmax import KVCache
 
 
 class SlidingWindow(Mixer):
@@ -48,24 +40,18 @@ class SlidingWindow(Mixer):
         self,
         width: int,
         *,
-        heads: int = 4,
-        window: int = 60,
-        sinks: int = 4,
+        heads: Count = 4,
+        window: Count = 60,
+        sinks: Annotated[int, Field(ge=0)] = 4,
         positions: Literal["none", "rotary"] = "none",
-        rotary_base: float = 10_000.0,
+        rotary_base: Base = 10_000.0,
     ) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
+        if width % heads:
             raise ValueError(f"heads {heads}: must divide the width {width}")
-        if window < 1:
-            raise ValueError(f"window {window}: must be at least 1, the current token")
-        if sinks < 0:
-            raise ValueError(f"sinks {sinks}: must be 0 or more")
-        if positions not in ("none", "rotary"):
-            raise ValueError(f"positions {positions!r}: choose from none, rotary")
         self.heads, self.head_width = heads, width // heads
         if positions == "rotary":
-            check_rotary(self.head_width, rotary_base)
+            check_rotary(self.head_width)
         self.window, self.sinks = window, sinks
         self.rotary_base = rotary_base if positions == "rotary" else None
         self.in_projection = nn.Linear(width, 3 * width)
@@ -80,14 +66,14 @@ class SlidingWindow(Mixer):
         """The window: a token in it is kept whole, and afterwards it is gone."""
         return float(self.window)
 
-    def init_state(self, batch_size: int) -> WindowCache:
+    def init_state(self, batch_size: int) -> KVCache:
         """An empty cache."""
         empty = self.out_projection.weight.new_zeros(batch_size, self.heads, 0, self.head_width)
-        return WindowCache(empty, empty)
+        return KVCache(empty, empty)
 
     def forward(
-        self, x: Float[Tensor, "batch time width"], state: WindowCache | None = None
-    ) -> tuple[Float[Tensor, "batch time width"], WindowCache]:
+        self, x: Float[Tensor, "batch time width"], state: KVCache | None = None
+    ) -> tuple[Float[Tensor, "batch time width"], KVCache]:
         """Outputs at every position, and the cache after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
@@ -95,7 +81,7 @@ class SlidingWindow(Mixer):
         if not x.numel():
             return x, state
         y, *after = in_pieces(self, self._advance, x, state, multiple=_BLOCK)
-        return y, WindowCache(*after)
+        return y, KVCache(*after)
 
     def tail(
         self, x: Float[Tensor, "batch time width"], last: int
@@ -123,7 +109,7 @@ class SlidingWindow(Mixer):
                 queries.to(kind),
                 keys.to(kind),
                 values.to(kind),
-                WindowCache(*state),
+                KVCache(*state),
                 window=self.window,
                 sinks=self.sinks,
                 rotary_base=self.rotary_base,
@@ -139,17 +125,17 @@ def window_blocks(
     queries: Float[Tensor, "batch heads time k"],
     keys: Float[Tensor, "batch heads time k"],
     values: Float[Tensor, "batch heads time k"],
-    cache: WindowCache,
+    cache: KVCache,
     *,
     window: int,
     sinks: int,
     rotary_base: float | None,
-) -> tuple[Float[Tensor, "batch heads time k"], WindowCache]:
+) -> tuple[Float[Tensor, "batch heads time k"], KVCache]:
     """Blocks of queries against a band of keys and the sinks, all blocks at once."""
     time, past = queries.shape[2], cache.keys.shape[2]
     keys, values = torch.cat([cache.keys, keys], 2), torch.cat([cache.values, values], 2)
     total = keys.shape[2]
-    after = WindowCache(*(_cached(x, window=window, sinks=sinks) for x in (keys, values)))
+    after = KVCache(*(_cached(x, window=window, sinks=sinks) for x in (keys, values)))
 
     block, sinks = min(_BLOCK, time), min(sinks, total)
     blocks = -(-time // block)

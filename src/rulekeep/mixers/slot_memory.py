@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from rulekeep.kernels.chunks import unit
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
+from rulekeep.mixers.base import Count
 from rulekeep.mixers.matrix import GatedMixer
 from rulekeep.mixers.published import OUR_SLOTS, Parts
 
@@ -29,26 +30,15 @@ class SlotMemoryState(NamedTuple):
     values: Float[Tensor, "batch heads slots value_width"]
 
 
-class ConvolvedSlotMemoryState(NamedTuple):
-    """The same slots, and the last inputs of the short convolution."""
-
-    keys: Float[Tensor, "batch heads slots key_width"]
-    values: Float[Tensor, "batch heads slots value_width"]
-    recent: Float[Tensor, "batch 3 channels"]
-
-
 class SlotMixer(GatedMixer):
     """Slots that keep α of their content at each token, and take 1 − α of the new."""
 
     chunk = 16
     activates = True
-    convolved_state = ConvolvedSlotMemoryState
 
     def __init__(
-        self, width: int, parts: Parts = OUR_SLOTS, /, *, slots: int = 16, **options: Any
+        self, width: int, parts: Parts = OUR_SLOTS, /, *, slots: Count = 16, **options: Any
     ) -> None:
-        if slots < 1:
-            raise ValueError(f"slots {slots}: must be at least 1")
         super().__init__(width, parts, **options)
         self.slots = slots
         if self.parts.key_norm:

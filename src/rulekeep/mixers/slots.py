@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.autocast import by_hand, uncast
-from rulekeep.mixers.base import Mixer, check_batch
+from rulekeep.mixers.base import Count, Mixer, check_batch
 
 
 class SlotState(NamedTuple):
@@ -39,10 +39,8 @@ class SlotState(NamedTuple):
 class Slots(Mixer):
     """The published slot memory; `serial=True` runs it as the published loop over tokens."""
 
-    def __init__(self, width: int, *, slots: int = 8, serial: bool = False) -> None:
+    def __init__(self, width: int, *, slots: Count = 8, serial: bool = False) -> None:
         super().__init__()
-        if slots < 1:
-            raise ValueError(f"slots {slots}: must be at least 1")
         self.slots = slots
         self.serial = serial
         self.in_projection = nn.Linear(width, 3 * width)

@@ -9,14 +9,15 @@ A mixer of this kind is what it does with queries and the cache: `attention.py`,
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rulekeep.mixers.base import Mixer, check_batch
+from rulekeep.mixers.base import Count, Mixer, check_batch, extended
 
 
 class KVCache(NamedTuple):
@@ -29,23 +30,15 @@ class KVCache(NamedTuple):
     values: Float[Tensor, "batch heads past head_width"]
 
 
-class ConvolvedKVCache(NamedTuple):
-    """The cache, and the last inputs of the convolution."""
-
-    keys: Float[Tensor, "batch heads past head_width"]
-    values: Float[Tensor, "batch heads past head_width"]
-    recent: Float[Tensor, "batch conv_size-1 3*width"]
-
-
 class SoftmaxMixer(Mixer):
     """Heads that each ask all keys so far."""
 
-    def __init__(self, width: int, heads: int, conv_size: int | None) -> None:
+    def __init__(
+        self, width: int, *, heads: Count = 4, conv_size: Annotated[int, Field(ge=2)] | None = None
+    ) -> None:
         super().__init__()
-        if heads < 1 or width % heads:
+        if width % heads:
             raise ValueError(f"heads {heads}: must divide the width {width}")
-        if conv_size is not None and conv_size < 2:
-            raise ValueError(f"conv_size {conv_size}: must be at least 2, or None for no filter")
         self.heads, self.head_width = heads, width // heads
         self.out_projection = nn.Linear(width, width)
         self.in_projection = torch.nn.utils.skip_init(
@@ -66,27 +59,25 @@ class SoftmaxMixer(Mixer):
         if self.filters is None:
             return KVCache(empty, empty)
         recent = self.filters.new_zeros(batch_size, len(self.filters) - 1, self.filters.shape[1])
-        return ConvolvedKVCache(empty, empty, recent)
+        return extended(KVCache(empty, empty), recent=recent)
 
     def _asked(
-        self, x: Float[Tensor, "batch time width"], state: KVCache | ConvolvedKVCache
-    ) -> tuple[Float[Tensor, "batch heads time k"], KVCache | ConvolvedKVCache]:
-        """The queries, and the cache with these tokens in it."""
+        self, x: Float[Tensor, "batch time width"], state: Any
+    ) -> tuple[Float[Tensor, "batch heads time k"], Any]:
+        """The queries, and the state with these tokens in its cache."""
         check_batch(x, state.keys)
-        parts, recent = self.in_projection(x), None
+        parts = self.in_projection(x)
         if self.filters is not None:
-            assert isinstance(state, ConvolvedKVCache), state
             seen = torch.cat([state.recent, parts], dim=1)
-            parts, recent = _convolved(seen, self.filters), seen[:, x.shape[1] :]
+            parts = _convolved(seen, self.filters)
+            state = state._replace(recent=seen[:, x.shape[1] :])
         queries, keys, values = (self._split(part) for part in parts.chunk(3, -1))
         past = state.keys.shape[2]
         queries, keys = self._at(past, queries, keys)
         if past:
             keys = torch.cat([state.keys, keys], dim=2)
             values = torch.cat([state.values, values], dim=2)
-        if recent is None:
-            return queries, KVCache(keys, values)
-        return queries, ConvolvedKVCache(keys, values, recent)
+        return queries, state._replace(keys=keys, values=values)
 
     def _at(self, past: int, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys at their places, after `past` tokens."""

@@ -43,12 +43,14 @@ Nothing fades. `output_gate` is an option as in `delta`, off by default.
 """
 
 import math
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
+from rulekeep.mixers.base import GateKernel, Penalty
 from rulekeep.mixers.matrix import DeltaMixer
 from rulekeep.mixers.published import OURS
 
@@ -80,13 +82,13 @@ class SparseDelta(DeltaMixer):
         self,
         width: int,
         *,
-        gate_stretch: float = 0.1,
+        gate_stretch: Annotated[float, Field(ge=0, le=10)] = 0.1,
         straight_through: bool = True,
-        gate_kernel: int = 8,
+        gate_kernel: GateKernel = 8,
         zero_init_kernel: bool = True,
         read_first: bool = True,
-        gate_penalty: float = 1e-3,
-        penalty_margin: float = 0.8,
+        gate_penalty: Penalty = 1e-3,
+        penalty_margin: Annotated[float, Field(ge=0, lt=1)] = 0.8,
         short_convolution: bool = True,
         **options: Any,
     ) -> None:
@@ -94,10 +96,6 @@ class SparseDelta(DeltaMixer):
             width, OURS, zero_init_kernel, gate_kernel=gate_kernel, gate_penalty=gate_penalty,
             short_convolution=short_convolution, **options,
         )  # fmt: skip
-        if not 0 <= gate_stretch <= 10:
-            raise ValueError(f"gate_stretch {gate_stretch}: must be from 0 (a sigmoid) to 10")
-        if not 0 <= penalty_margin < 1:
-            raise ValueError(f"penalty_margin {penalty_margin}: must be at least 0 and below 1")
         self.gate_stretch, self.straight_through = gate_stretch, straight_through
         self.read_first = read_first
         self.penalty_margin = penalty_margin

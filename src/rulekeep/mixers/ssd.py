@@ -17,30 +17,22 @@ values. `gate_penalty` counts Δ.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.matrix import GatedMixer, rate_of_half_life
-from rulekeep.mixers.published import OURS, PUBLISHED, DecayStart, start_decays, starts_as_published
+from rulekeep.mixers.fading import Fading
+from rulekeep.mixers.matrix import GatedMixer
+from rulekeep.mixers.published import OURS, PUBLISHED, rate_of_half_life, start_decays
 
 
-class SSD(GatedMixer):
+class SSD(Fading, GatedMixer):
     """Mamba-2's core; `half_life_tokens=None` keeps everything and still scales writes by Δ."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        half_life_tokens: float | None = 1024.0,
-        published: bool = False,
-        decay_start: DecayStart = None,
-        **options: Any,
-    ) -> None:
-        parts = (PUBLISHED["ssd"] if published else OURS)._replace(shared_keys=True)
-        super().__init__(width, parts, **options)
+    forms = OURS._replace(shared_keys=True), PUBLISHED["ssd"]
+
+    def _start(self, width: int, half_life_tokens: float | None, as_published: bool) -> None:
         steps = torch.logspace(-3, -1, self.heads)
         self.step = nn.Linear(width, self.heads)
         with torch.no_grad():
@@ -48,7 +40,7 @@ class SSD(GatedMixer):
             self.step.bias.copy_(steps.expm1().log())
         self.skip = nn.Parameter(torch.ones(self.heads, 1))
         self.log_rate = None
-        if starts_as_published(published, decay_start):
+        if as_published:
             self.log_rate = nn.Parameter(torch.empty(self.heads))
             start_decays(self.step.bias, self.log_rate, slowest=1.0)
         elif half_life_tokens is not None:

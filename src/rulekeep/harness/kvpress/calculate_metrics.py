@@ -7,8 +7,6 @@ A reply follows its rule where it shows the right option, and none of the others
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,28 +22,20 @@ def calculate_metrics(df: pd.DataFrame) -> dict[str, Any]:
     from rulekeep.language.families import read_families
     from rulekeep.language.intervals import interval, resampled
 
-    known = read_families("")
-    prompts = defaultdict[str, dict[int, list[bool]]](lambda: defaultdict(list))
-    families = defaultdict[str, dict[str, list[bool]]](lambda: defaultdict(list))
-    for row in df.to_dict("records"):
-        family, task = known[row["family"]], str(row["task"])
-        shown = family.shown(spoken(row["predicted_answer"]))
-        followed = [*shown] == [option == row["answer"] for option in family.options]
-        prompts[task][row["prompt"]].append(followed)
-        families[task][row["family"]].append(followed)
+    known, followed = read_families(""), list[bool]()
+    for name, answer, reply in zip(df["family"], df["answer"], df["predicted_answer"], strict=True):
+        shown = known[name].shown(spoken(reply))
+        followed.append([*shown] == [option == answer for option in known[name].options])
     scores = dict[str, Any]()
-    for task, rules in prompts.items():
-        drawn = resampled(len(rules))
-        one = interval(np.tile(_shares(rules), (len(drawn), 1)), drawn)
-        scores[task] = {
+    for task, rows in df.assign(followed=followed).groupby("task", sort=False):
+        shares = rows.groupby("prompt")["followed"].mean().round(4)
+        drawn = resampled(len(shares))
+        one = interval(np.tile(shares, (len(drawn), 1)), drawn)
+        scores[str(task)] = {
             "followed": round(one.mean, 4),
             "low": round(one.low, 4),
             "high": round(one.high, 4),
-            "prompts": len(rules),
-            "by_family": dict(zip(families[task], _shares(families[task]), strict=True)),
+            "prompts": len(shares),
+            "by_family": rows.groupby("family", sort=False)["followed"].mean().round(4).to_dict(),
         }
     return scores
-
-
-def _shares(groups: Mapping[Any, Sequence[bool]]) -> list[float]:
-    return [round(sum(group) / len(group), 4) for group in groups.values()]

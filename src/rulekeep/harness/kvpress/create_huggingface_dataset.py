@@ -6,7 +6,6 @@ For example: python benchmarks/rulekeep/create_huggingface_dataset.py --distance
 """
 
 import argparse
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from rulekeep.compaction.messages import word_count
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.contract import REPLY_TOKENS
 from rulekeep.language.families import read_families
@@ -24,7 +24,7 @@ TALK = "\n\nOur conversation so far:\n"
 
 def words_of(turns: Sequence[Message]) -> int:
     """Words and marks: what no tokenizer changes."""
-    return sum(len(re.findall(r"\w+|[^\w\s]", turn.text)) for turn in turns)
+    return sum(word_count(turn.text) for turn in turns)
 
 
 def rows(distance: int, prompts: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -33,8 +33,9 @@ def rows(distance: int, prompts: int, seed: int) -> Iterator[dict[str, Any]]:
     spec = LanguageSpec(model="-", replies="written", mentions="word", distance=distance, seed=seed)
     unruled = spec.model_copy(update={"control": "no_rules"})
     for number in range(prompts):
-        stated = converse(families, spec, "test", number, words_of)
-        without = converse(families, unruled, "test", number, words_of)
+        stated, without = (
+            converse(families, one, "test", number, words_of) for one in (spec, unruled)
+        )
         for task, talk in (("binding", stated), ("floor", without), ("bound", stated)):
             system, *turns = talk.messages
             said = "\n".join(f"{turn.role}: {turn.text}" for turn in turns)
