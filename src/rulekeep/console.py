@@ -49,12 +49,8 @@ def print_table(
     *,
     title: str = "",
     numbers: Sequence[bool] = (),
-    parted: bool = False,
 ) -> None:
-    """A table on standard output: `numbers` says which columns stand to the right.
-
-    With `parted`, a line stands between rows that differ in their first cell.
-    """
+    """A table on standard output: `numbers` says which columns stand to the right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -68,11 +64,7 @@ def print_table(
         side: Literal["right", "left"] = "right" if right else "left"
         # A long name goes on in the next line: two that begin alike are told apart.
         table.add_column(Text(printable(name)), justify=side, overflow="fold")
-    first = None
     for row in rows:
-        if parted and first not in (None, row[0]):
-            table.add_section()
-        first = row[0]
         # As text: a name in brackets is no markup.
         table.add_row(*(Text(printable(cell)) for cell in row))
     console.print(table)

@@ -232,8 +232,7 @@ def plugin_file(name: str) -> Path | None:
     if not colon:
         return None
     origin = _load(place, f"class {name!r}").__file__
-    if origin is None:
-        raise UsageError(f"{name!r}: {place} is not a module with a file of its own")
+    assert origin is not None, f"{name}: its module has a file"
     return Path(origin)
 
 
@@ -331,6 +330,5 @@ def failure_place(error: BaseException) -> str:
 
 
 def _is_foreign(file: str) -> bool:
-    """Whether a file is of Python or of an installed package."""
     path = Path(file)
     return file.startswith("<") or path.is_relative_to(_STANDARD) or is_installed(path)

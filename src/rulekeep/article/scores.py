@@ -22,16 +22,11 @@ def article_scores(predictions: AnswerTable, sample: Sample) -> ArticleScores:
     """Scores of predicted answers, `[n, answer]` token ids."""
     found = score_samples([(sample, predictions, None)])
     second = sample.rule & ~sample.first_mention
-    shares = {
-        **{
-            name: found[name]
-            for name in ("token_accuracy", "rule_accuracy", "item_accuracy", "retention")
-        },
+    names = ("token_accuracy", "rule_accuracy", "item_accuracy", "retention")
+    figures = {
+        **{name: found[name] for name in names if found[name] is not None},
         "second_mention_accuracy": float((predictions == sample.answers)[second].mean()),
         "exact": found["exact_teacher_forced"],
     }
     chance = {**found["chance"], "second_mention_accuracy": 1.0}
-    return ArticleScores(
-        {name: share for name, share in shares.items() if share is not None},
-        {name: level for name in shares if (level := chance[name]) is not None},
-    )
+    return ArticleScores(figures, {name: chance[name] for name in figures})

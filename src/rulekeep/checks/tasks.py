@@ -198,21 +198,17 @@ def _disjoint(
         f"{one} and {other}": len(found[one] & found[other])
         for one, other in itertools.combinations(splits, 2)
     }
-    most = max(shared, key=lambda pair: shared[pair])
-    of = sum(map(len, found.values()))
+    most, of = max(shared, key=lambda pair: shared[pair]), sum(map(len, found.values()))
+    drawn = f"{of:,} drawn ({said}: {task.combinations:,} in all)"
     # That splits which are not kept apart would share, of combinations drawn at random.
     by_luck = len(found["train"]) * len(found["test"]) / (task.combinations or 1)
     if not shared[most] and by_luck < _MET:
         return Row(
             what, None,
-            f"skipped: of {task.combinations:,} combinations ({said}) two splits would hardly meet "
-            f"by luck either, with {of:,} drawn; give options that make fewer",
+            f"skipped: of {drawn} two splits would hardly share one by luck either; give options "
+            "that make fewer",
         )  # fmt: skip
-    return Row(
-        what, not shared[most],
-        f"{most} share {shared[most]:,}, of {of:,} drawn ({said}: {task.combinations:,} in all)"
-        if shared[most] else f"none of {of:,} drawn ({said}: {task.combinations:,} in all)",
-    )  # fmt: skip
+    return Row(what, not shared[most], f"{most} share {shared[most]:,} of {drawn}")
 
 
 def _combinations(sample: Sample) -> set[bytes]:

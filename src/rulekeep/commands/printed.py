@@ -27,9 +27,7 @@ def print_tables(tables: "Iterable[Table]") -> None:
     """Each with its title and meaning, on standard output."""
     for table in tables:
         rows = ([cell.text for cell in row] for row in table.rows)
-        parted = table.header[0] == "context"
-        numbers = table.numbers()
-        print_table(table.header, rows, title=table.title, numbers=numbers, parted=parted)
+        print_table(table.header, rows, title=table.title, numbers=table.numbers())
         tell(f"{table.meaning}\n")
 
 

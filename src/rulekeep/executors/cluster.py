@@ -194,7 +194,6 @@ def _difference(theirs: dict[str, str]) -> str:
 def _run_there(
     function: JobFunction, job: Any, time_limit: float | None, topic: str, number: int
 ) -> tuple[Any, Failure | None]:
-    """What a Dask worker does."""
     from distributed import Reschedule, get_worker
 
     worker = get_worker()

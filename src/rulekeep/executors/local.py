@@ -84,7 +84,6 @@ class LocalExecutor(Executor):
     def run(
         self, function: JobFunction, jobs: Sequence[Any], time_limit: float | None = None
     ) -> Iterator[Started | Advanced | Finished]:
-        """As in `Executor.run`."""
         if jobs:
             self.prepare()
         waiting, running = deque(jobs), list[_Worker]()
@@ -171,7 +170,6 @@ class _Worker:
 
 
 def _work(writer: Connection, function: JobFunction, job: Any, slot: int) -> None:
-    """The work of the process."""
     os.environ[SLOT] = str(slot)
     threading.Thread(target=_end_with_the_driver, daemon=True).start()
     # What the fork server loaded is never garbage. It collects none while it loads.

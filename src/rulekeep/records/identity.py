@@ -46,7 +46,6 @@ class Identified(Generic[_Spec]):
 
     @property
     def id(self) -> str:
-        """The run's id."""
         return identify(self.spec.kind, self.asked, self.versions)
 
 

@@ -68,7 +68,6 @@ class LoadedRecords(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """All lines."""
         return [*self.left_out, *self.set_aside]
 
 
@@ -259,7 +258,6 @@ def as_spec(file: str, values: Values, kind: type[_SpecType]) -> _SpecType:
 
 
 def _as_run(file: str, values: Values, identity: str) -> Record:
-    """The record of a run."""
     try:
         record = Record.read(values)
         if record.id != identity:

@@ -60,6 +60,14 @@ class Reader(ABC):
     def error(self, said: str) -> Exception:
         """The exception to raise if causality does not hold."""
 
+    @abstractmethod
+    def read(self, sample: Sample, check: AnswerCheck | None = None) -> Reading:
+        """Read whole examples; `check` compares teacher forcing with reading token by token."""
+
+
+class LogitsReader(Reader):
+    """A reader of what gives logits: one evaluation, told once for all of these."""
+
     @property
     @abstractmethod
     def device(self) -> torch.device:
@@ -163,7 +171,7 @@ class _Read(NamedTuple):
 
 
 @final
-class ModelPredictor(Reader):
+class ModelPredictor(LogitsReader):
     """A trained model; it goes on from its own state."""
 
     exact = True
@@ -222,7 +230,7 @@ def _rows_of(state: Any, rows: Tensor) -> Any:
 
 
 @final
-class OutsideReader(Reader):
+class OutsideReader(LogitsReader):
     """An outside model: it gets copies, and the form of its output is checked."""
 
     # Its logits may be in bfloat16, or be those of a kernel that depends on the batch.

@@ -87,7 +87,6 @@ class CompactionSpec(Spec):
 
     @property
     def label(self) -> str:
-        """What to call it while it runs."""
         extra = "".join(
             f", {text}"
             for text, usual in (

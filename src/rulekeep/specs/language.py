@@ -101,7 +101,6 @@ class LanguageSpec(Spec):
 
     @property
     def label(self) -> str:
-        """What to call it while it runs."""
         if not self.families:
             return "which families it follows, no chat"
         said = {"mentions": self.mentions, "control": self.control}

@@ -180,18 +180,15 @@ class RunSpec(Spec):
 
     @property
     def tested(self) -> tuple[int, ...]:
-        """The contexts to test."""
         return self.test_contexts or (self.context,)
 
     @property
     def label(self) -> str:
-        """The name shown while it runs."""
         what = f"{self.task} {self.mixer} context {self.context}"
         return f"{what} seed {self.seed} rate {self.learning_rate:g}"
 
     @property
     def training(self) -> TrainingSpec:
-        """How it is trained."""
         return TrainingSpec(**{name: getattr(self, name) for name in TrainingSpec.model_fields})
 
 
@@ -215,7 +212,6 @@ class PredictorSpec(Spec):
 
     @property
     def label(self) -> str:
-        """The name shown while it runs."""
         return f"{self.task} {self.predictor} seed {self.seed}"
 
     @property
