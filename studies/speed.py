@@ -16,7 +16,6 @@ from rulekeep.analysis.rows import Rows, Span
 from rulekeep.analysis.summary import Interval
 from rulekeep.printable import markdown_table
 from rulekeep.speed import figures
-from rulekeep.speed.figures import StepTime, step_times
 from rulekeep.speed.record import BASELINE, SpeedRecord, read_speed
 from rulekeep.study import Claim, Study
 
@@ -44,9 +43,10 @@ def record() -> SpeedRecord:
     return read_speed(RESULTS / "speed" / "speed.json")
 
 
-def steps() -> dict[tuple[int, str], StepTime]:
-    """Training steps of the whole model on one thread, by context and mixer."""
-    return {(one.context, one.mixer): one for one in step_times(record(), "model", 1)}
+@cache
+def shares() -> dict[tuple[int, str], Interval]:
+    """Shares of attention's time for a step of the whole model on one thread."""
+    return figures.shares(record(), "model")
 
 
 def aim(context: int, mixer: str) -> float | None:
@@ -55,25 +55,17 @@ def aim(context: int, mixer: str) -> float | None:
     return next((shares[CONTEXTS.index(context)] for shares in found), None)
 
 
-def share(context: int, mixer: str) -> Interval:
-    """The share of attention's time."""
-    found = steps()[context, mixer].share
-    assert found is not None, mixer
-    return found
-
-
 def judged() -> dict[tuple[int, str], bool]:
     """Steps that an aim is set for, and whether they meet it."""
-    return {at: share(*at).mean <= most for at in steps() if (most := aim(*at)) is not None}
+    return {at: one.mean <= most for at, one in shares().items() if (most := aim(*at)) is not None}
 
 
 @cache
 def slow() -> set[str]:
     """The mixers that take longer for a token of a long text, though their state stops growing."""
-    decodings = figures.decodings(record()).items()
-    fixed = {mixer for mixer, found in decodings if figures.grows(found) != "growing"}
+    growing = figures.growing(record())
     slopes = figures.slopes(record()).items()
-    return {mixer for mixer, ratio in slopes if ratio.mean > TOKEN_AIM} & fixed
+    return {one for one, ratio in slopes if ratio.mean > TOKEN_AIM and growing[one] != "growing"}
 
 
 def mark(missed: bool) -> str:
@@ -86,28 +78,24 @@ def name(mixer: str) -> str:
     return NAMES.get(mixer, mixer)
 
 
-def mixers() -> list[str]:
-    """Attention and what was measured beside it."""
-    return [*figures.decodings(record())]
-
-
 def table(_: Rows) -> str:
     """A line a mixer: shares of attention's step, and what a long text and decoding take."""
     head = ["share of attention's step", *(f"{context:,} tokens" for context in CONTEXTS)]
     head += ["a token, long", "product rate", "peak, MiB", "decode, ms", "late / early"]
     body, met = [], judged()
     slopes, memories = figures.slopes(record()), figures.memories(record())
-    for mixer, decoded in figures.decodings(record()).items():
-        rate, peak = steps()[CONTEXTS[-1], mixer].product_share, memories[mixer]
+    rates = figures.product_shares(record())
+    for mixer, ms in figures.decode_ms(record()).items():
+        rate, peak = rates.get((CONTEXTS[-1], mixer)), memories[mixer]
         cells = [
-            f"{share(context, mixer).mean:.3f}{mark(met.get((context, mixer)) is False)}"
-            for context in CONTEXTS
+            f"{shares()[at, mixer].mean:.3f}{mark(met.get((at, mixer)) is False)}"
+            for at in CONTEXTS
         ]
         cells.append(f"{slopes[mixer].mean:.2f}{mark(mixer in slow())}")
         cells.append("" if rate is None else f"{rate:.2f}")
         cells.append(f"{peak[max(peak)] / 2**20:.0f}")
-        cells.append(f"{figures.spread(decoded[-1].ms_per_token).mean:.2f}")
-        body.append([name(mixer), *cells, f"{figures.late_over_early(decoded).mean:.2f}"])
+        cells.append(f"{figures.spread(ms[max(ms)]).mean:.2f}")
+        body.append([name(mixer), *cells, f"{figures.late_over_early(ms).mean:.2f}"])
     return markdown_table(head, body)
 
 
@@ -115,8 +103,8 @@ def spread(_: Rows) -> str:
     """The same shares with their quartiles."""
     head = ["median (quartiles)", *(f"{context:,} tokens" for context in CONTEXTS)]
     body = [
-        [name(mixer), *(share(context, mixer).text(to="–") for context in CONTEXTS)]
-        for mixer in mixers()
+        [name(mixer), *(shares()[at, mixer].text(to="–") for at in CONTEXTS)]
+        for mixer in record().spec.mixers
         if mixer != BASELINE
     ]
     return markdown_table(head, body)
@@ -130,17 +118,15 @@ def only_gru(_: Rows) -> bool:
 
 def decoding_early(_: Rows) -> float:
     """What a token after 64 tokens takes of our memory, over what it takes of attention."""
-    decodings = figures.decodings(record())
-    ours, attention = (
-        figures.spread(decodings[mixer][0].ms_per_token).mean for mixer in (OURS, BASELINE)
-    )
+    ms = figures.decode_ms(record())
+    ours, attention = (figures.spread(ms[one][64]).mean for one in (OURS, BASELINE))
     return ours / attention
 
 
 def reached(of: Iterable[str]) -> Span:
     """The share of the machine's product rate that these reach in the longest text."""
-    shares = (steps()[CONTEXTS[-1], mixer].product_share for mixer in of)
-    return Span.of(one for one in shares if one is not None)
+    rates = figures.product_shares(record())
+    return Span.of(rates[CONTEXTS[-1], one] for one in of if (CONTEXTS[-1], one) in rates)
 
 
 STUDY = Study(
@@ -153,7 +139,7 @@ STUDY = Study(
         "aims": Claim(lambda _: len(judged()), 0),
         "met": Claim(lambda _: sum(judged().values()), 0, holds=only_gru),
         "decoding_early": Claim(decoding_early, 1),
-        "reached": Claim(lambda _: reached(set(mixers()) - {BASELINE}), 2),
+        "reached": Claim(lambda _: reached(set(record().spec.mixers) - {BASELINE}), 2),
         "reached_attention": Claim(lambda _: reached([BASELINE]).low, 2),
     },
 )

@@ -3,23 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rulekeep.speed.record import (
-    Decoded,
-    Measured,
-    Point,
-    Row,
-    SpeedMixer,
-    SpeedRecord,
-    SpeedSpec,
-)
-
-Seconds = Mapping[int, Mapping[str, Sequence[float]]]
+from rulekeep.speed.record import Measured, SpeedRecord, SpeedSpec
 
 
 def spec(*mixers: str, **changes: Any) -> SpeedSpec:
     """What is asked for, attention included."""
-    named = tuple(SpeedMixer(name=mixer) for mixer in mixers)
-    return SpeedSpec(**{"mixers": named, "threads": (1,), **changes})
+    return SpeedSpec(**{"mixers": mixers, "threads": (1,), **changes})
 
 
 def speed_record(asked: SpeedSpec, *measured: Measured) -> SpeedRecord:
@@ -27,44 +16,30 @@ def speed_record(asked: SpeedSpec, *measured: Measured) -> SpeedRecord:
     return SpeedRecord(spec=asked, source="0", environment={}, command="c", measured=measured)
 
 
-def steps(
-    seconds: Seconds, part: Any = "model", threads: int = 1, others: float = 0.0
+def rows(
+    figure: Any, part: Any, values: Mapping[int, Mapping[str, Sequence[float]]], threads: int = 1
 ) -> list[Measured]:
-    """Steps by context and mixer."""
+    """A figure by context and mixer."""
     return [
         Measured(
-            point=Point(part=part, threads=threads, context=context),
-            rows={
-                mixer: Row(seconds=tuple(taken), calls=30, launches=20)
-                for mixer, taken in rows.items()
-            },
-            seconds=1.0,
-            other_cores=others,
+            part=part, threads=threads, context=at, mixer=mixer, figure=figure, values=tuple(taken)
         )
-        for context, rows in seconds.items()
+        for at, of in values.items()
+        for mixer, taken in of.items()
     ]
 
 
-def decoded(mixer: str, sizes: Mapping[int, int], ms: Mapping[int, Sequence[float]]) -> Measured:
+def decoded(
+    mixer: str, sizes: Mapping[int, int], ms: Mapping[int, Sequence[float]]
+) -> list[Measured]:
     """Decoding of one mixer."""
-    contexts = tuple(
-        Decoded(context=at, state_bytes=size, ms_per_token=tuple(ms[at]))
-        for at, size in sizes.items()
-    )
-    return Measured(
-        point=Point(part="decode", mixer=mixer), rows={mixer: Row(contexts=contexts)},
-        seconds=1.0, other_cores=0.0,
-    )  # fmt: skip
+    return [
+        *rows("state_bytes", "decode", {at: {mixer: [size]} for at, size in sizes.items()}),
+        *rows("decode_ms", "decode", {at: {mixer: ms[at]} for at in sizes}),
+    ]
 
 
 def peaks(mixer: str, mebibytes: Mapping[int, int]) -> list[Measured]:
-    """Memory of one mixer, beyond 100 MiB of the process."""
-    return [
-        Measured(
-            point=Point(part="memory", context=context, mixer=mixer),
-            rows={mixer: Row(start_bytes=100 * 2**20, peak_bytes=(100 + size) * 2**20)},
-            seconds=1.0,
-            other_cores=None,
-        )
-        for context, size in mebibytes.items()
-    ]
+    """Memory of one mixer."""
+    values = {at: {mixer: [size * 2.0**20]} for at, size in mebibytes.items()}
+    return rows("peak_bytes", "memory", values)

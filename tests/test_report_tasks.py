@@ -25,7 +25,7 @@ DEFAULTS = make(Recite).options.model_dump()
 
 
 def rows(records: list[Values], proofs: list[Any], folder: str = "runs") -> list[list[str]]:
-    table, _, _ = certificates(read_runs(records)[0], proofs, folder)
+    table, _ = certificates(read_runs(records)[0], proofs, folder)
     return [[cell.text for cell in row] for row in table.rows]
 
 
@@ -82,7 +82,7 @@ def test_a_certificate_of_a_file_that_has_changed_since_certifies_nothing(
     file.write_text("class Mine:\n    leaks = True\n")
     command = "rulekeep certify mine.py:Mine --context 64 --out runs"
     assert rows(runs, [made])[0][2] == f"passes, but {named} has changed since: {command}"
-    table, _, _ = certificates(read_runs(runs)[0], [made], "")
+    table, _ = certificates(read_runs(runs)[0], [made], "")
     assert table.meaning.startswith("0 of ")
     anew = {**proof(examples=100), **{key: made[key] for key in ("named", "options", "file")}}
     anew["file_code"] = code_of_file(file)

@@ -2,15 +2,14 @@
 
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from report_records import record, typed
-from speed_records import decoded, peaks, spec, speed_record, steps
+from speed_records import decoded, peaks, rows, spec, speed_record
 from tiny import plugin
 
 from rulekeep.analysis.summary import Interval
@@ -19,18 +18,22 @@ from rulekeep.executors import Executor, Failure, Finished
 from rulekeep.mixers import LSTM, Attention
 from rulekeep.records.store import read_record
 from rulekeep.reporting import speed as speed_report
-from rulekeep.reporting.write import write_report
 from rulekeep.speed import figures, measuring
 from rulekeep.speed.measuring import CallCounter, Job, measure
-from rulekeep.speed.record import Measured, Point, Row, SpeedSpec, read_speed
+from rulekeep.speed.record import Measured, Point, SpeedSpec, read_speed
 
 CONTEXTS = (256, 1028, 4096, 16384)
 MODEL, MIXER = (Point(part=part, context=64) for part in ("model", "mixer"))
 
 
-def here(asked: SpeedSpec, point: Point) -> Measured:
+def here(asked: SpeedSpec, point: Point) -> tuple[Measured, ...]:
     """A point measured in this process."""
     return measure(Job(asked, point), lambda steps: None)
+
+
+def by_mixer(rows: Iterable[Measured], figure: str) -> dict[str, Any]:
+    """Of one context."""
+    return {one.mixer: one.why or one.values for one in rows if one.figure == figure}
 
 
 def tiny(*mixers: str, **changes: Any) -> SpeedSpec:
@@ -104,13 +107,13 @@ def test_a_mixer_that_sleeps_is_seen_slower_by_as_much(tmp_path: Path) -> None:
     for point, layers in ((MODEL, 2), (MIXER, 1)):
         measured = here(asked, point)
         taken = 0.05 * layers + 0.001
-        assert {name: row.seconds for name, row in measured.rows.items()} == {
+        assert by_mixer(measured, "seconds") == {
             "attention": pytest.approx([0.001] * 2),
             slow: pytest.approx([taken] * 2),
             quick: pytest.approx([0.001] * 2),
         }
-        found = figures.step_times(speed_record(asked, measured), point.part, 1)
-        shares = {step.mixer: step.share.mean for step in found}
+        found = figures.shares(speed_record(asked, *measured), point.part)
+        shares = {mixer: share.mean for (_, mixer), share in found.items()}
         assert shares == pytest.approx({"attention": 1, slow: taken / 0.001, quick: 1})
 
 
@@ -145,37 +148,39 @@ def test_a_step_counts_the_products_of_both_passes() -> None:
 def test_the_rate_of_products_is_a_share_of_that_of_one_large_product() -> None:
     asked = tiny("delta")
     measured = here(asked, MODEL)
-    by_rate = {1.0: 0.0, 2.0: 0.0}
-    for rate in by_rate:
-        one = measured.model_copy(update={"product_rates": (rate, rate)})
-        step, _ = figures.step_times(speed_record(asked, one), "model", 1)
-        by_rate[rate] = step.product_share * rate * step.seconds.mean
-    flops = measured.rows["attention"].flops
-    assert by_rate == pytest.approx({1.0: flops, 2.0: flops})
-    assert all(rate > 1e8 for rate in measured.product_rates)
-    assert here(asked, MIXER).product_rates == ()
+    (rates,) = by_mixer(measured, "product_rate").values()
+    assert len(rates) == 2
+    assert all(rate > 1e8 for rate in rates)
+    assert by_mixer(here(asked, MIXER), "product_rate") == {}
+    flops, seconds = (by_mixer(measured, of)["attention"] for of in ("flops", "seconds"))
+    made = rows("product_rate", "model", {64: {"": [2.0, 2.0]}})
+    made += [one for one in measured if one.figure != "product_rate"]
+    share = figures.product_shares(speed_record(asked, *made))[64, "attention"]
+    assert share == pytest.approx(flops[0] / (sum(seconds) / 2) / 2)
 
 
 def test_a_plugin_that_fails_is_a_row_and_the_others_are_measured(tmp_path: Path) -> None:
     bad = plugin(tmp_path, "bad", forward="raise OSError('no luck')")
     asked = tiny(bad)
     for point in (MODEL, MIXER):
-        rows = here(asked, point).rows
-        assert rows[bad] == Row(failed="OSError: no luck (bad.py, line 21)")
-        assert len(rows["attention"].seconds) == 2
+        measured = here(asked, point)
+        assert by_mixer(measured, "failed") == {bad: "OSError: no luck (bad.py, line 21)"}
+        assert {mixer: len(taken) for mixer, taken in by_mixer(measured, "seconds").items()} == {
+            "attention": 2
+        }
     for point in (Point(part="decode"), Point(part="memory", mixer=bad, context=64)):
-        assert "no luck" in here(asked, point).rows[bad].failed
-    assert here(asked, Point(part="decode")).rows["attention"].contexts
+        assert "no luck" in by_mixer(here(asked, point), "failed")[bad]
+    assert {*by_mixer(here(asked, Point(part="decode")), "decode_ms")} == {"attention"}
 
 
 def test_shares_are_paired_within_a_repeat() -> None:
     # Of medians it would be a half; of repeats 2, 0.5 and 3.
-    rows = {"attention": (1.0, 10.0, 100.0), "delta": (2.0, 5.0, 300.0)}
-    asked = spec("delta", contexts=(256,))
-    baseline, delta = figures.step_times(speed_record(asked, *steps({256: rows})), "model", 1)
-    assert baseline.share == Interval(1, 1, 1)
-    assert delta.share == Interval(2, 1.25, 2.5)
-    assert delta.seconds == Interval(5, 3.5, 152.5)
+    taken = {256: {"attention": (1.0, 10.0, 100.0), "delta": (2.0, 5.0, 300.0)}}
+    made = speed_record(spec("delta", contexts=(256,)), *rows("seconds", "model", taken))
+    assert figures.shares(made, "model") == {
+        (256, "attention"): Interval(1, 1, 1), (256, "delta"): Interval(2, 1.25, 2.5),
+    }  # fmt: skip
+    assert figures.spread(taken[256]["delta"]) == Interval(5, 3.5, 152.5)
 
 
 def test_a_token_late_in_the_text_is_held_against_one_at_1028() -> None:
@@ -186,7 +191,7 @@ def test_a_token_late_in_the_text_is_held_against_one_at_1028() -> None:
         1028: {"attention": [1.0], "delta": [1.0, 2.0], "slots": [fair]},
         16384: {"attention": [9.0], "delta": [1.0, 2.0], "slots": [1.21]},
     }
-    slopes = figures.slopes(speed_record(asked, *steps(seconds)))
+    slopes = figures.slopes(speed_record(asked, *rows("seconds", "model", seconds)))
     # Of all four pairs of repeats: 0.5, 1, 1 and 2, by the tokens of a step.
     assert astuple(slopes["delta"]) == pytest.approx([x * fair for x in (1, 0.875, 1.25)])
     assert figures.compared(asked) == (1028, 16384)
@@ -217,14 +222,15 @@ def test_decoding_is_paired_by_round_and_says_how_the_state_grows() -> None:
     quick = {**ms, 65536: [1.05, 2.1, 3.6]}
     made = speed_record(
         asked,
-        decoded("attention", {64: 1, 1024: 2, 65536: 3}, ms),
-        decoded("delta", {64: 1, 1024: 1, 65536: 1}, quick),
-        decoded("kda", {64: 1, 1024: 1, 65536: 1}, {**ms, 65536: [1.2, 2.4, 3.6]}),
-        decoded("sliding_window", {64: 1, 1024: 2, 65536: 2}, ms),
+        *decoded("attention", {64: 1, 1024: 2, 65536: 3}, ms),
+        *decoded("delta", {64: 1, 1024: 1, 65536: 1}, quick),
+        *decoded("kda", {64: 1, 1024: 1, 65536: 1}, {**ms, 65536: [1.2, 2.4, 3.6]}),
+        *decoded("sliding_window", {64: 1, 1024: 2, 65536: 2}, ms),
     )
-    found = figures.decodings(made).items()
+    growing = figures.growing(made)
     assert {
-        mixer: (figures.grows(one), figures.late_over_early(one).mean) for mixer, one in found
+        mixer: (growing[mixer], figures.late_over_early(one).mean)
+        for mixer, one in figures.decode_ms(made).items()
     } == {
         "attention": ("growing", 1.1), "delta": ("constant", 1.05), "kda": ("constant", 1.2),
         "sliding_window": ("bounded", 1.1),
@@ -235,8 +241,8 @@ def test_the_command_prints_and_keeps_a_checksummed_record(speed, tmp_path: Path
     code, output, errors = speed("--mixers", "delta,gru[half_life_tokens=8]")
     assert code == 0, errors
     kept = read_record(tmp_path / "out" / "speed.json")
-    assert (kept["kind"], len(kept["measured"])) == ("speed", 6)
-    assert [mixer["name"] for mixer in kept["spec"]["mixers"]] == ["attention", "delta", "gru"]
+    assert kept["kind"] == "speed"
+    assert kept["spec"]["mixers"] == ["attention", "delta", "gru[half_life_tokens=8]"]
     assert kept["environment"]["torch"] == torch.__version__
     for said in (
         "Speed beside attention, 1 thread", "What a longer context costs", "Decoding",
@@ -244,7 +250,7 @@ def test_the_command_prints_and_keeps_a_checksummed_record(speed, tmp_path: Path
         "record: out/speed.json",
     ):  # fmt: skip
         assert said in output
-    assert errors.splitlines()[0].startswith("[1/6] whole model, 1 thread, 64 tokens: ")
+    assert errors.splitlines()[0] == "whole model, 1 thread, 64 tokens"
 
 
 def test_ctrl_c_keeps_what_was_measured(speed, tmp_path: Path) -> None:
@@ -253,7 +259,8 @@ def test_ctrl_c_keeps_what_was_measured(speed, tmp_path: Path) -> None:
     assert (code, output) == (130, "")
     assert "interrupted: out/speed.json keeps what was measured" in errors
     kept = read_speed(tmp_path / "out" / "speed.json")
-    assert [one.point for one in kept.measured] == Here.measured == [MODEL, MIXER]
+    assert {one.part for one in kept.measured} == {"model", "mixer"}
+    assert Here.measured == [MODEL, MIXER]
     code, _, errors = speed("--mixers", "delta")
     assert (code, errors) == (
         2,
@@ -270,46 +277,27 @@ def test_what_fails_is_a_row_and_ends_the_command_with_1(speed, tmp_path: Path) 
     assert "What could not be measured" in output
     assert "OSError: no luck" in output
     assert "out_of_memory: no memory left" in output
-    rows = read_speed(tmp_path / "out" / "speed.json").measured[1].rows
-    assert set(rows) == {"attention", bad}
+    failed = [one for one in read_speed(tmp_path / "out" / "speed.json").measured if one.why]
+    assert {one.mixer for one in failed if one.part == "mixer"} == {"attention", bad}
 
 
-def full(*mixers: str) -> Any:
-    """A record of two contexts in which everything was measured."""
-    asked = spec(*mixers, contexts=(256, 1028), threads=(1, 2))
-    labels = [mixer.label for mixer in asked.mixers]
-    seconds = {
-        context: {label: [1.0, 1.1, (1 + place) / 2] for place, label in enumerate(labels)}
-        for context in asked.contexts
-    }
-    made = [one for part in ("model", "mixer") for n in (1, 2) for one in steps(seconds, part, n)]
-    for label in labels:
-        made.append(decoded(label, {64: 10, 1024: 10}, {64: [0.5], 1024: [0.9]}))
-        made += peaks(label, {256: 10, 1028: 40})
-    return speed_record(asked, *made)
-
-
-def test_the_report_shows_shares_and_costs(tmp_path: Path) -> None:
-    written = write_report(typed([record()]), tmp_path, "c", speed=full("delta", "slots"))
-    files = {path.name: path for path in written}
-    html, markdown = files["report.html"].read_text(), files["report.md"].read_text()
-    for text in (html, markdown):
-        for title in (
-            "Share of attention’s time", "Speed beside attention, 2 threads",
-            "What a longer context costs", "Decoding", "Scores on the test set",
-        ):  # fmt: skip
-            assert title in text
-    shown = speed_report.chart(full("delta", "slots"))
-    panels = {panel.title: panel for panel in shown.panels}
-    assert list(panels) == [
-        f"{part}, {threads}" for threads in ("1 thread", "2 threads")
-        for part in ("whole model", "mixer alone")
+def test_a_table_has_shares_and_costs() -> None:
+    asked = spec("delta", contexts=(256, 1028), threads=(1, 2))
+    taken = {at: {"attention": [1.0, 1.1, 0.5], "delta": [1.0, 1.1, 1.0]} for at in asked.contexts}
+    made = [
+        row
+        for part in ("model", "mixer")
+        for threads in (1, 2)
+        for row in rows("seconds", part, taken, threads)
+    ]
+    for mixer in asked.mixers:
+        made += decoded(mixer, {64: 10, 1024: 10}, {64: [0.5], 1024: [0.9]})
+        made += peaks(mixer, {256: 10, 1028: 40})
+    shown = speed_report.tables(speed_record(asked, *made))
+    assert [table.key for table in shown] == [
+        "speed-1", "speed-2", "speed-context", "speed-decoding",
     ]  # fmt: skip
-    first = panels["whole model, 1 thread"]
-    assert (first.x_log, first.y_log) == (True, True)
-    lines = {one.label: one for one in first.series}
-    assert list(lines) == ["attention", "delta", "slots"]
-    assert [point.y for point in lines["delta"].points] == [1, 1]
-    assert [(point.y, point.high) for point in lines["slots"].points] == [(1.0, 2.0), (1.0, 2.0)]
-    assert files["speed.png"].read_bytes().startswith(b"\x89PNG")
-    assert "slots" in files["speed.svg"].read_text()
+    assert [cell.text for cell in shown[1].rows[1]] == [
+        "256", "delta", *["1.000 (1.000–1.050)", "1.000 (1.000–1.500)"] * 2,
+    ]  # fmt: skip
+    assert [cell.text for cell in shown[2].rows[0]][2:] == ["10.0", "40.0", "39.79", "1.00"]

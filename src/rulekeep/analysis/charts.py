@@ -80,21 +80,20 @@ class Panel:
 class Chart:
     """A figure: its file name and what it shows.
 
-    `direct` writes names beside the lines, in a figure of one panel, and not into a legend. `small`
-    panels have no legend: each is named by its title.
+    `small` panels have no legend: each is named by its title. A `wide` one stands alone.
     """
 
     key: str
     title: str
     caption: str
     panels: Sequence[Panel]
-    direct: bool = False
+    wide: bool = False
     small: bool = False
 
     @property
     def legend(self) -> dict[str, Style]:
-        """The lines that a legend names; none where their names stand beside them."""
-        if self.direct or self.small:
+        """The lines that a legend names."""
+        if self.small:
             return {}
         return {one.label: one.style for panel in self.panels for one in panel.series}
 

@@ -21,13 +21,13 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from rulekeep.analysis.charts import GREY, Chart, Panel, Series
 
 _DASHES: Any = ("-", (0, (5, 2)), (0, (1, 1.5)), "-.")
 # Of a panel, in inches.
-_SIZES = {"normal": (3.75, 2.75), "wide": (7.6, 3.9), "narrow": (3.75, 3.9), "small": (2.3, 1.75)}
+_SIZES = {"normal": (3.75, 2.75), "wide": (7.6, 3.9), "small": (2.3, 1.75)}
 _LETTERS_AN_INCH, _LINES_AN_INCH = 13.5, 6.7
 _QUIET: Any = {
     "axes.spines.top": False,
@@ -52,32 +52,10 @@ _LONG = re.compile(r"(\.\d\d)\d+")
 
 
 class Picture(NamedTuple):
-    """A drawn chart: an SVG a panel, and the files of the whole, by name.
-
-    The panel of a direct chart is there twice: wide, and narrow for a phone.
-    """
+    """A drawn chart: an SVG a panel, and the files of the whole, by name."""
 
     panels: tuple[str, ...]
     files: Mapping[str, bytes]
-
-
-def log_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
-    """Ticks of a log axis: over two decades or less 1, 2 and 5, else at most about 8 powers.
-
-    Where not three of those lie between the values, more of them: two look like a plain scale.
-    """
-    if not values:
-        return []
-    low, high = math.log10(min(values)), math.log10(max(values))
-    near = high - low <= 2
-    decades = range(
-        math.floor(low), math.ceil(high) + 1, 1 if near else math.ceil((high - low) / 8)
-    )
-    for mantissas in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)) if near else ((1,),):
-        ticks = [mantissa * 10.0**power for power in decades for mantissa in mantissas]
-        if sum(low <= math.log10(tick) <= high for tick in ticks) > 2:
-            break
-    return [(tick, _short(tick)) for tick in ticks if low - 0.3 <= math.log10(tick) <= high + 0.3]
 
 
 def plain(text: str) -> str:
@@ -90,19 +68,17 @@ def draw(chart: Chart) -> Picture:
     """A chart of at least one panel, drawn; a letter without a glyph is drawn as a box."""
     with warnings.catch_warnings(), mpl.rc_context(_QUIET):
         warnings.filterwarnings("ignore", message="Glyph")
-        size = "wide" if chart.direct else "small" if chart.small else "normal"
-        figures = [figure(panel, size, direct=chart.direct) for panel in chart.panels]
-        figures += [figure(one, "narrow", direct=True) for one in chart.panels if chart.direct]
-        svgs = [_svg(one, f"{chart.key}-{n}") for n, one in enumerate(figures)]
+        size = "wide" if chart.wide else "small" if chart.small else "normal"
+        svgs = [_svg(figure(one, size), f"{chart.key}-{n}") for n, one in enumerate(chart.panels)]
         whole = sheet(chart, size)
         files = {f"{chart.key}.{kind}": as_bytes(whole, kind) for kind in ("png", "svg")}
         return Picture(tuple(svgs), files)
 
 
-def figure(panel: Panel, size: str = "normal", *, direct: bool = False) -> Figure:
+def figure(panel: Panel, size: str = "normal") -> Figure:
     """One panel as a figure."""
     made = Figure(figsize=_SIZES[size], layout="constrained")
-    _panel(made.add_subplot(), panel, size, direct=direct)
+    _panel(made.add_subplot(), panel, size)
     return made
 
 
@@ -115,7 +91,7 @@ def sheet(chart: Chart, size: str = "normal") -> Figure:
     tall = 0.4 + rows * height + 0.2 * math.ceil(len(names) / across)
     made = Figure(figsize=(columns * width, tall), layout="constrained")
     for place, panel in enumerate(chart.panels, 1):
-        _panel(made.add_subplot(rows, columns, place), panel, size, direct=chart.direct)
+        _panel(made.add_subplot(rows, columns, place), panel, size)
     made.suptitle(plain(chart.title), x=0.01, ha="left", weight="bold", fontsize=12)
     if names:
         lines = [
@@ -132,16 +108,13 @@ def sheet(chart: Chart, size: str = "normal") -> Figure:
     return made
 
 
-def _panel(axes: Axes, panel: Panel, size: str, *, direct: bool) -> None:
+def _panel(axes: Axes, panel: Panel, size: str) -> None:
     """A panel under its title, which takes at most half of it."""
     width, height = _SIZES[size]
     letters, most = int(width * _LETTERS_AN_INCH) - 4, int(0.45 * height * _LINES_AN_INCH)
     title = fill(panel.title, letters, max_lines=most, placeholder="…")
     axes.set_title(plain(title), loc="left")
     _fill(axes, panel, 0.8 * width, small=size == "small")
-    if direct:
-        letters = int((0.42 * width - 0.3) * _LETTERS_AN_INCH)
-        _name_lines(axes, panel, letters, 0.75 * height * _LINES_AN_INCH)
 
 
 def _fill(axes: Axes, panel: Panel, inches: float, *, small: bool) -> None:
@@ -185,9 +158,11 @@ def _fill(axes: Axes, panel: Panel, inches: float, *, small: bool) -> None:
 
 
 def _log_axis(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
-    _fixed_ticks(axis, log_ticks(values))
-    # Limits of one's own: matplotlib's margins are none where all values are equal.
     low, high = min(values), max(values)
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high <= 100 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axis.set_minor_locator(NullLocator())
+    # Limits of one's own: matplotlib's margins are none where all values are equal.
     margin = max(1.15, (high / low) ** 0.06)
     return low / margin, high * margin
 
@@ -241,37 +216,6 @@ def _series(axes: Axes, series: Series, *, small: bool) -> None:
                 markerfacecolor="white" if few else style.colour, markeredgecolor=style.colour,
                 linestyle="none", zorder=top, label=plain(series.label),
             )  # fmt: skip
-
-
-def _name_lines(axes: Axes, panel: Panel, letters: int, lines: float) -> None:
-    """The name of each line beside its end, none over another; `lines` of text fit the height."""
-    ends = [(one, max(one.points, key=lambda p: p.x)) for one in panel.series if one.points]
-    to_axes = axes.transData + axes.transAxes.inverted()
-    found = []
-    for series, end in ends:
-        text = fill(series.label, letters, max_lines=2, placeholder="…")
-        at = float(to_axes.transform((end.x, end.y))[1])
-        found.append((at, 1.1 * len(text.splitlines()) / lines, text, series, end))
-    found.sort(key=lambda one: -one[0])
-    places: list[float] = []
-    for n, (at, tall, *_) in enumerate(found):
-        places.append(min(at, places[-1] - (tall + found[n - 1][1]) / 2) if n else at)
-    # What was pushed below the axes is pushed up again, and what stands there with it.
-    floor = 0.0
-    for n in reversed(range(len(places))):
-        half = found[n][1] / 2
-        places[n] = max(places[n], floor + half if n < len(places) - 1 else half - 0.05)
-        floor = places[n] + half
-    for place, (_, _, text, series, end) in zip(places, found, strict=True):
-        axes.annotate(
-            plain(text), (end.x, end.y), (1.05, place), textcoords="axes fraction", va="center",
-            color=series.style.colour, fontsize=8, annotation_clip=False,
-            weight="bold" if series.style.width > 2.4 else "normal",
-            arrowprops={
-                "arrowstyle": "-", "color": series.style.colour, "lw": 0.6, "alpha": 0.5,
-                "relpos": (0, 0.5),
-            },
-        )  # fmt: skip
 
 
 def _cut(label: str, length: int = 38) -> str:

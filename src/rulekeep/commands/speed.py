@@ -18,24 +18,15 @@ from rulekeep.console import (
 from rulekeep.executors import Finished, LocalExecutor
 from rulekeep.executors.base import Advanced
 from rulekeep.executors.local import WORKER_ENVIRONMENT, available_cores
+from rulekeep.mixers import MIXERS
 from rulekeep.printable import pasted, printable
 from rulekeep.records.folders import make_folder, run_folder
 from rulekeep.records.identity import source_digest
 from rulekeep.records.store import write_record
 from rulekeep.running.building import check_device, own_options_first
 from rulekeep.specs import HYBRID, UsageError, mixer_specs
-from rulekeep.speed.figures import failures
-from rulekeep.speed.record import (
-    MOST_REPEATS,
-    MOST_TOKENS,
-    RECORD,
-    Measured,
-    Row,
-    SpeedMixer,
-    SpeedRecord,
-    SpeedSpec,
-    points,
-)
+from rulekeep.speed.figures import load
+from rulekeep.speed.record import MOST_REPEATS, MOST_TOKENS, RECORD, SpeedRecord, SpeedSpec
 
 _THREADS = (1, 2)
 
@@ -86,22 +77,18 @@ def speed(
     except KeyboardInterrupt:
         say(f"interrupted: {path} keeps what was measured" if path.exists() else "interrupted")
         return EXIT_INTERRUPTED
-    from rulekeep.reporting.speed import sentences, tables
+    from rulekeep.reporting.speed import tables
 
     print_tables(tables(record))
-    for sentence in sentences(record):
-        tell(sentence)
+    tell(load(record))
     tell(f"record: {path}")
     tell(f"report: rulekeep report {pasted(folder)}")
-    return EXIT_FAILED if failures(record) else 0
+    return EXIT_FAILED if record.failures else 0
 
 
-def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
-    if text is None:
-        from rulekeep.mixers import MIXERS
-
-        text = ",".join(MIXERS)
-    asked = [own_options_first(mixer) for mixer in mixer_specs(text)]
+def _mixers(text: str | None) -> tuple[str, ...]:
+    """The mixers as a record names them, their options theirs alone."""
+    asked = [own_options_first(mixer) for mixer in mixer_specs(text or ",".join(MIXERS))]
     for mixer in asked:
         if mixer.mixer.count(HYBRID) > 1:
             raise UsageError(
@@ -112,7 +99,7 @@ def _mixers(text: str | None) -> tuple[SpeedMixer, ...]:
                 f"mixer {mixer.mixer!r}: {key} is no option of a mixer; all are measured in one "
                 "model, of width 64 and 2 layers"
             )
-    return tuple(SpeedMixer(name=mixer.mixer, options=dict(mixer.options)) for mixer in asked)
+    return tuple(mixer.text for mixer in asked)
 
 
 def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
@@ -120,7 +107,7 @@ def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
     executor = LocalExecutor(1)
     executor.prepare()
     from rulekeep.running.costs import environment
-    from rulekeep.speed.measuring import Job, measure, resolved
+    from rulekeep.speed.measuring import Job, measure, resolved, row
 
     for mixer in spec.mixers:
         # What is impossible is refused before anything is measured.
@@ -133,31 +120,28 @@ def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
         environment={**machine, **WORKER_ENVIRONMENT, "flush_denormal": True},
         command=command_line(),
     )
-    every = points(spec)
     console = rich_console(errors=True)
     # Drawn once a second only: what is measured is on the same cores.
     with progress_bars(console, ends=False, per_second=1) as progress:
-        whole = progress.add_task("measurements", total=len(every))
+        whole = progress.add_task("measurements", total=len(spec.points))
         steps = progress.add_task("", total=len(spec.mixers) * (1 + spec.repeats), visible=False)
-        for event in executor.run(measure, [Job(spec, point) for point in every]):
+        for event in executor.run(measure, [Job(spec, point) for point in spec.points]):
             point = event.job.point
             if isinstance(event, Advanced):
                 named = printable(point.label)
                 progress.update(steps, description=named, completed=event.steps, visible=True)
             if not isinstance(event, Finished):
                 continue
-            measured = event.result
+            rows = event.result
             if event.failure is not None:
-                failed = Row(failed=f"{event.failure.status}: {event.failure.reason}")
-                labels = spec.labels if point.mixer is None else [point.mixer]
-                rows = dict.fromkeys(labels, failed)
-                measured = Measured(point=point, rows=rows, seconds=0.0, other_cores=None)
-            record = record.model_copy(update={"measured": (*record.measured, measured)})
+                why = f"{event.failure.status}: {event.failure.reason}"
+                mixers = [point.mixer] if point.mixer else spec.mixers
+                rows = [row(point, point.context, one, "failed", why) for one in mixers]
+            record = record.model_copy(update={"measured": (*record.measured, *rows)})
             write_record(path, record.as_recorded)
             progress.update(steps, visible=False)
-            progress.update(whole, completed=len(record.measured))
-            ended = f"[{len(record.measured)}/{len(every)}] {point.label}: {measured.seconds:.1f} s"
-            if broken := sum(bool(row.failed) for row in measured.rows.values()):
-                ended += f", {broken} failed"
+            progress.advance(whole)
+            failed = sum(one.figure == "failed" for one in rows)
+            ended = f"{point.label}{f', {failed} failed' if failed else ''}"
             console.print(printable(ended), soft_wrap=True)
     return record

@@ -24,8 +24,6 @@ _COLUMNS = (
     "task", "context", "certificate", "worst reader", "excess", "bound", "examples", "seed",
     "data", "code",
 )  # fmt: skip
-_FIGURES = ("retention", "chance", "excess", "bound")
-_NEEDED = {True: "yes", False: "NO", None: "need not"}
 
 
 class Asked(NamedTuple):
@@ -41,15 +39,12 @@ class _Read(BaseModel):
 
 
 class Reader(_Read):
-    """What one reader scored; one of the whole context need not pass."""
+    """How far one reader is above chance; one of the whole context need not pass."""
 
     reader: str
     local: bool
-    retention: FiniteFloat
-    chance: FiniteFloat
     excess: FiniteFloat
     bound: FiniteFloat
-    passed: bool | None
 
 
 class _Context(_Read):
@@ -100,8 +95,8 @@ Certified: TypeAlias = tuple[tuple[bool, bool, int], _Certificate, _Context]
 
 def certificates(
     runs: Sequence[Run], records: Iterable[Mapping[str, Any]], folder: str
-) -> tuple[Table, Table, list[str]]:
-    """What each task of the runs is certified for, every reader of it, and what was left out.
+) -> tuple[Table, list[str]]:
+    """What each task of the runs is certified for, and what was left out.
 
     `folder` is what commands call the folder of runs. Records that are no certificates are skipped.
     """
@@ -111,7 +106,7 @@ def certificates(
         contexts = {one.context for one in run.record.tests()} or {*run.test_contexts}
         spec = run.record.spec
         tested[filled(spec.task, spec.task_options)] |= contexts or {run.context}
-    rows, readings = list[dict[str, Value]](), list[dict[str, Value]]()
+    rows = list[dict[str, Value]]()
     certified = 0
     for asked, contexts in sorted(tested.items(), key=lambda one: _named(one[0])):
         missing = sorted(context for context in contexts if (asked, context) not in kept)
@@ -128,14 +123,6 @@ def certificates(
             if not made.is_fresh:
                 command = _command(asked, [context], folder)
                 said += f", but {asked.task} has changed since: {command}"
-            readings += (
-                {
-                    "task": row["task"], "context": context, "reader": one.reader,
-                    **{key: number_cell(getattr(one, key), 4) for key in _FIGURES},
-                    "passes": _NEEDED[one.passed if one.local else None],
-                }
-                for one in at.readings
-            )  # fmt: skip
             row |= {
                 "certificate": said, "worst reader": at.worst.reader,
                 "excess": number_cell(at.worst.excess, 4), "bound": number_cell(at.worst.bound, 4),
@@ -143,8 +130,7 @@ def certificates(
                 "data": at.data_hash[:12] or None, "code": made.source[:16] or None,
             }  # fmt: skip
     said_of_all = words("certificates", certified=certified, all=len(rows))
-    table = Table.of("certificates", *said_of_all, rows)
-    return table, Table.of("readings", *words("readings"), readings), notes
+    return Table.of("certificates", *said_of_all, rows), notes
 
 
 def _read(

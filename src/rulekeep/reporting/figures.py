@@ -112,7 +112,7 @@ def _answer(ranking: Ranking, look: Styles) -> Chart:
         chance=[(at, level) for at in tests if (level := ranking.chance(at)) is not None],
     )
     said = words("retention", is_article=any(map(_is_article, tasks)))
-    return Chart("retention", *said, [panel], direct=True)
+    return Chart("retention", *said, [panel], wide=True)
 
 
 def _is_article(task: str) -> bool:

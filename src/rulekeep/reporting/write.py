@@ -66,7 +66,7 @@ FIGURES = "figures"
 _HEADING = "# Which rules survive, for how long, at what cost"
 _FILES = ("report.md", "report.html", "tables.csv")
 # Tables of many rows, which the Markdown leaves to the page.
-_LONG = ("readings", "writes", "runs")
+_LONG = ("writes", "runs")
 
 
 class Reported(NamedTuple):
@@ -107,9 +107,6 @@ def report_on(folders: Sequence[str], out: str | os.PathLike[str] | None) -> Rep
     # Without them a report could claim a win over the weakest attention.
     attention = rivals(records)
     notes = [*(note for one in kept for note in one.notes), *trained_apart(records), *lost]
-    if len(speeds) > 1:
-        # Measured side by side, it is of one record.
-        notes.append(f"of {len(speeds)} records of speed the first is shown")
     if attention:
         count = counted(len(attention), "committed run")
         notes.append(f"{count} of attention beside them, trained alike")
@@ -122,9 +119,9 @@ def report_on(folders: Sequence[str], out: str | os.PathLike[str] | None) -> Rep
         merged([*records, *attention]), target, shlex.join(command), notes,
         unfinished=unfinished,
         certificates=[*values, *kept_beside(CERTIFICATES, [])],
-        speed=next(iter(speeds), None), explanations=explanations, runs=folders[0],
+        speeds=speeds, explanations=explanations, runs=folders[0],
     )  # fmt: skip
-    return Reported(target, files, len(merged(records)) + bool(speeds), unfinished, left_out)
+    return Reported(target, files, len(merged(records)) + len(speeds), unfinished, left_out)
 
 
 def unfinished_line(root: Path, kept: LoadedRecords) -> str | None:
@@ -180,7 +177,7 @@ def write_report(
     *,
     unfinished: Sequence[str] = (),
     certificates: Sequence[Mapping[str, Any]] = (),
-    speed: SpeedRecord | None = None,
+    speeds: Sequence[SpeedRecord] = (),
     explanations: Sequence[Explanation] = (),
     runs: str = "RUNS",
 ) -> list[Path]:
@@ -203,13 +200,13 @@ def write_report(
     groups = grouped(table)
     summary, made, shown = list[str](), list[Chart](), list[tables.Table]()
     summary += unfinished
-    if records or (speed is None and not apart):
+    if records or not (speeds or apart):
         ranking = ranked(groups)
         shown += [] if ranking is None else [main_tables.ranked(ranking)]
         summary += sentences(table, groups, ranking)
         made += charts(groups, ranking)
         shown += main_tables.of_groups(groups)
-    certified, readings, left_out = certificate_tables(table, certificates, runs)
+    certified, left_out = certificate_tables(table, certificates, runs)
     if records:
         shown += [certified, main_tables.failures(table), main_tables.environments(table)]
     in_words, compacted = language.cells(of_words), cells(of_compaction)
@@ -221,16 +218,13 @@ def write_report(
     if explained:
         made += explaining.charts(explained)
         shown += explaining.tables(explained)
-    if speed is not None:
-        summary += speed_report.sentences(speed) if not records else []
-        made.append(speed_report.chart(speed))
-        shown += speed_report.tables(speed)
+    shown += chain.from_iterable(map(speed_report.tables, speeds))
     made += language_charts.charts(in_words)
     shown += language.tables(in_words)
     made += compaction.charts(compacted)
     shown += compaction.tables(compacted, of_compaction)
     if records:
-        shown += [readings, main_tables.every_run(table)]
+        shown.append(main_tables.every_run(table))
     # What is empty is left out.
     shown = [one.filled() for one in shown if one.rows]
     figures = [page.Figure(one, panels.draw(one), tables.drawn(one)) for one in made if one.panels]

@@ -5,10 +5,10 @@ A share is paired: the time of each repeat over attention's in the same repeat.
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TypeVar
 
 from rulekeep.analysis.summary import Interval
-from rulekeep.speed.record import BASELINE, Decoded, Part, Row, SpeedRecord, SpeedSpec
+from rulekeep.speed.record import BASELINE, Part, SpeedRecord, SpeedSpec
 
 # What a token costs in the longest text is held against this context, where it was measured.
 SHORT = 1028
@@ -16,46 +16,40 @@ SHORT = 1028
 LEAST_MEMORY = 8 * 2**20
 # More than this of a core, used by others, is worth a word.
 QUIET_CORES = 0.1
-
-
-class StepTime(NamedTuple):
-    """A step of a mixer in seconds, and as a share of attention's time.
-
-    `product_share`: the rate of its matrix products over that of one large product.
-    """
-
-    context: int
-    mixer: str
-    seconds: Interval
-    share: Interval | None
-    launches: int | None
-    product_share: float | None
+_T = TypeVar("_T")
 
 
 def spread(values: Sequence[float]) -> Interval:
     """The median between the quartiles."""
-    if len(values) < 2:
-        return Interval(values[0], values[0], values[0])
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    low, middle, high = (
+        statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * [*values]
+    )
     return Interval(middle, low, high)
 
 
-def step_times(record: SpeedRecord, part: Part, threads: int) -> list[StepTime]:
-    """Steps of the whole model or of the mixer alone, by context, in the order of the mixers."""
-    rows = _rows(record, part, threads)
-    rates = {
-        one.point.context: statistics.median(one.product_rates)
-        for one in record.measured
-        if (one.point.part, one.point.threads) == (part, threads) and one.product_rates
+def ratio(values: Sequence[float], others: Sequence[float]) -> Interval:
+    """Values over others of the same measurement, paired."""
+    return spread([a / b for a, b in zip(values, others, strict=False)])
+
+
+def shares(record: SpeedRecord, part: Part, threads: int = 1) -> dict[tuple[int, str], Interval]:
+    """A step's share of attention's time, by context and mixer."""
+    seconds = record.values("seconds", part, threads)
+    return {
+        (at, mixer): ratio(taken, seconds[at, BASELINE])
+        for (at, mixer), taken in seconds.items()
+        if (at, BASELINE) in seconds
     }
-    found = []
-    for (context, mixer), row in rows.items():
-        seconds, rate = spread(row.seconds), rates.get(context)
-        beside = rows.get((context, BASELINE))
-        share = None if beside is None else _paired(row.seconds, beside.seconds)
-        products = row.flops / seconds.mean / rate if row.flops and rate else None
-        found.append(StepTime(context, mixer, seconds, share, row.launches, products))
-    return found
+
+
+def product_shares(record: SpeedRecord) -> dict[tuple[int, str], float]:
+    """The rate of a whole step's matrix products over that of one large product."""
+    seconds, rates = record.values("seconds", "model"), record.values("product_rate", "model")
+    return {
+        (at, mixer): flops / spread(seconds[at, mixer]).mean / statistics.median(rates[at, ""])
+        for (at, mixer), (flops,) in record.values("flops", "model").items()
+        if flops and (at, "") in rates
+    }
 
 
 def compared(spec: SpeedSpec) -> tuple[int, int]:
@@ -70,30 +64,27 @@ def slopes(record: SpeedRecord) -> dict[str, Interval]:
     The two contexts are measured at different times: the spread is over all pairs of repeats.
     """
     start, end = compared(record.spec)
-    rows = _rows(record, "model")
+    seconds = record.values("seconds", "model")
     tokens = {at: at * record.spec.batch(at) for at in (start, end)}
     return {
         mixer: spread(
             [
                 (late / tokens[end]) / (early / tokens[start])
-                for late in rows[end, mixer].seconds
-                for early in rows[start, mixer].seconds
+                for late in seconds[end, mixer]
+                for early in seconds[start, mixer]
             ]
         )
-        for mixer in record.spec.labels
-        if start < end and {(start, mixer), (end, mixer)} <= rows.keys()
+        for mixer in record.spec.mixers
+        if start < end and {(start, mixer), (end, mixer)} <= seconds.keys()
     }
 
 
-def memories(record: SpeedRecord) -> dict[str, dict[int, int]]:
+def memories(record: SpeedRecord) -> dict[str, dict[int, float]]:
     """Peak memory in bytes of a step of one sequence, by mixer and context."""
-    found: dict[str, dict[int, int]] = {}
-    for (context, mixer), row in _rows(record, "memory").items():
-        found.setdefault(mixer, {})[context] = (row.peak_bytes or 0) - (row.start_bytes or 0)
-    return found
+    return _by_mixer({at: peak for at, (peak,) in record.values("peak_bytes", "memory").items()})
 
 
-def growth(bytes_at: Mapping[int, int]) -> tuple[float, float] | None:
+def growth(bytes_at: Mapping[int, float]) -> tuple[float, float] | None:
     """The ratio of bytes over that of the last two contexts (1: linear), and bytes a token.
 
     None where too little is used.
@@ -101,50 +92,39 @@ def growth(bytes_at: Mapping[int, int]) -> tuple[float, float] | None:
     *_, before, last = (0, 0, *bytes_at)
     if bytes_at.get(before, 0) < LEAST_MEMORY:
         return None
-    ratio = (bytes_at[last] / bytes_at[before]) / (last / before)
-    return ratio, (bytes_at[last] - bytes_at[before]) / (last - before)
+    more = (bytes_at[last] / bytes_at[before]) / (last / before)
+    return more, (bytes_at[last] - bytes_at[before]) / (last - before)
 
 
-def decodings(record: SpeedRecord) -> dict[str, tuple[Decoded, ...]]:
-    """Decoding after each context, by mixer."""
-    return {mixer: row.contexts for (_, mixer), row in _rows(record, "decode").items()}
+def decode_ms(record: SpeedRecord) -> dict[str, dict[int, tuple[float, ...]]]:
+    """Milliseconds a token after each context, a value a round, by mixer."""
+    return _by_mixer(record.values("decode_ms", "decode"))
 
 
-def late_over_early(decoded: Sequence[Decoded]) -> Interval:
+def late_over_early(ms: Mapping[int, Sequence[float]]) -> Interval:
     """The time of a token after the last context over that after the first."""
-    return _paired(decoded[-1].ms_per_token, decoded[0].ms_per_token)
+    first, *_, last = (*ms.values(), *ms.values())
+    return ratio(last, first)
 
 
-def grows(decoded: Sequence[Decoded]) -> str | None:
-    """Whether the state is constant, bounded or growing; None of one context."""
-    sizes = [one.state_bytes for one in decoded]
-    if len(sizes) < 2:
-        return None
-    if len({*sizes}) == 1:
-        return "constant"
-    return "bounded" if sizes[-2] == sizes[-1] else "growing"
-
-
-def failures(record: SpeedRecord) -> dict[str, str]:
-    """Mixers that could not be measured somewhere, and why."""
-    return {
-        one.point.label if one.point.mixer else f"{mixer}, {one.point.label}": row.failed
-        for one in record.measured
-        for mixer, row in one.rows.items()
-        if row.failed
-    }
+def growing(record: SpeedRecord) -> dict[str, str]:
+    """Whether the state is constant, bounded or growing, by mixer; nothing of one context."""
+    sizes = _by_mixer(record.values("state_bytes", "decode"))
+    found = {}
+    for mixer, by_context in sizes.items():
+        *others, last = by_context.values()
+        if others:
+            bounded = "bounded" if others[-1] == last else "growing"
+            found[mixer] = "constant" if {*others} == {last} else bounded
+    return found
 
 
 def load(record: SpeedRecord) -> str:
     """How busy other processes kept the machine meanwhile; nothing where it is not known."""
-    busiest = [
-        (one.other_cores, one.point.label)
-        for one in record.measured
-        if one.other_cores is not None and one.point.part != "memory"
-    ]
-    if not busiest:
+    rows = (one for one in record.measured if one.figure == "other_cores" and one.part != "memory")
+    cores, label = max(((one.values[0], one.label) for one in rows), default=(0.0, ""))
+    if not label:
         return ""
-    cores, label = max(busiest)
     if cores <= QUIET_CORES:
         return f"Other processes used at most {cores:.2f} cores meanwhile."
     return (
@@ -153,19 +133,6 @@ def load(record: SpeedRecord) -> str:
     )
 
 
-def _paired(values: Sequence[float], others: Sequence[float]) -> Interval:
-    # Of one measurement: as many of each.
-    return spread([a / b for a, b in zip(values, others, strict=False)])
-
-
-def _rows(record: SpeedRecord, part: Part, threads: int = 1) -> dict[tuple[int, str], Row]:
-    """What was measured, by context and mixer, both in the order of the record's spec."""
-    found = {
-        (one.point.context or 0, mixer): row
-        for mixer in record.spec.labels
-        for one in record.measured
-        if (one.point.part, one.point.threads) == (part, threads)
-        and (row := one.rows.get(mixer)) is not None
-        and not row.failed
-    }
-    return dict(sorted(found.items(), key=lambda item: item[0][0]))
+def _by_mixer(values: Mapping[tuple[int, str], _T]) -> dict[str, dict[int, _T]]:
+    mixers = dict.fromkeys(mixer for _, mixer in values)
+    return {one: {at: v for (at, mixer), v in values.items() if mixer == one} for one in mixers}

@@ -6,15 +6,17 @@ A step is a forward and a backward pass without an optimiser. It is of the whole
 mixers, feed-forward layers, head, and a cross-entropy at every position), or of one mixer alone
 with a gradient on all outputs. For a hybrid the latter is the mean over its mixers.
 
-The repeats of all mixers are interleaved, every second round in reverse order. One step of each
-warms up.
+The repeats of all mixers are interleaved, every second round in reverse order. One of each warms
+up.
 """
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch.nn import functional as F
@@ -27,12 +29,17 @@ from rulekeep.registry import failure_line
 from rulekeep.running import costs
 from rulekeep.running.building import Resolved, resolve
 from rulekeep.running.training import build
-from rulekeep.specs import RunSpec
-from rulekeep.speed.record import Decoded, Measured, Point, Row, SpeedMixer, SpeedSpec
+from rulekeep.specs import RunSpec, mixer_specs
+from rulekeep.speed.record import Figure, Measured, Point, SpeedSpec
 
 # Tokens that are timed at once, and how often: a median of as many.
 DECODED_TOKENS, DECODED_ROUNDS = 8, 24
 _WARM_UP_TOKENS = 16
+
+
+# Figures of one mixer: `failed` has text.
+_Row: TypeAlias = "dict[Figure, Sequence[float] | str]"
+_Rows = dict[tuple[int | None, str], _Row]
 
 
 class Job(NamedTuple):
@@ -65,7 +72,7 @@ class CallCounter(TorchDispatchMode):
         return result
 
 
-def measure(job: Job, progress: Progress) -> Measured:
+def measure(job: Job, progress: Progress) -> tuple[Measured, ...]:
     """Measure a point, in a process that has measured nothing else.
 
     A mixer that fails gets a row that says why.
@@ -73,76 +80,124 @@ def measure(job: Job, progress: Progress) -> Measured:
     spec, point = job
     costs.prepare_process(point.threads)
     start, elsewhere = time.perf_counter(), _seconds_elsewhere()
-    rates = list[float]()
     if point.part in ("model", "mixer"):
-        rows = _steps(spec, point, progress, rates)
+        rows = _steps(spec, point, progress)
     elif point.part == "decode":
         rows = _decoding(spec, progress)
     else:
-        rows = _peak(spec, point)
-    seconds, after = time.perf_counter() - start, _seconds_elsewhere()
-    others = None if elsewhere is None or after is None else max(0.0, after - elsewhere) / seconds
-    return Measured(
-        point=point, rows=rows, seconds=seconds, other_cores=others, product_rates=tuple(rates)
+        rows = {(point.context, point.mixer): _peak(spec, point)}
+    after = _seconds_elsewhere()
+    if elsewhere is not None and after is not None:
+        cores = max(0.0, after - elsewhere) / (time.perf_counter() - start)
+        rows.setdefault((point.context, ""), {})["other_cores"] = [cores]
+    return tuple(
+        row(point, at, mixer, figure, values)
+        for (at, mixer), own in rows.items()
+        for figure, values in own.items()
     )
 
 
-def resolved(spec: SpeedSpec, mixer: SpeedMixer) -> Resolved:
+def row(
+    point: Point, context: int | None, mixer: str, figure: Figure, values: Sequence[float] | str
+) -> Measured:
+    """A row of the table."""
+    of = {"part": point.part, "threads": point.threads, "context": context, "mixer": mixer}
+    found = {"why": values} if isinstance(values, str) else {"values": tuple(values)}
+    return Measured.parse(**{**of, "figure": figure, **found})
+
+
+def resolved(spec: SpeedSpec, mixer: str) -> Resolved:
     """A mixer in the model that its speed is measured in.
 
     Raises:
         UsageError: there is no such mixer or option.
     """
+    (one,) = mixer_specs(mixer)
     model = {"width": spec.width, "layers": spec.layers, "device": spec.device}
-    return resolve(RunSpec.parse(**{"mixer": mixer.name, "mixer_options": mixer.options, **model}))
+    # In the order that it was read: an option may have the name of a setting.
+    options = {**one.options, **one.settings}
+    return resolve(RunSpec.parse(**{"mixer": one.mixer, "mixer_options": options, **model}))
 
 
-def _steps(spec: SpeedSpec, point: Point, progress: Progress, rates: list[float]) -> dict[str, Row]:
-    """Steps of every mixer, interleaved; `rates` gets that of one large product in every round."""
+class _Work(NamedTuple):
+    """What is timed of a mixer at a context: `unit` times its seconds is the figure."""
+
+    context: int
+    run: Callable[[], None]
+    unit: float
+    row: _Row
+
+
+def _steps(spec: SpeedSpec, point: Point, progress: Progress) -> _Rows:
+    """Steps of every mixer, with the rate of one large product in every round."""
     assert point.context is not None
-    make = _model_step if point.part == "model" else _mixer_step
-    is_counted = point.part == "model" and point.threads == 1
-    steps, rows = dict[str, Callable[[], None]](), dict[str, Row]()
-    layers, done = dict[str, int](), 0
-    for mixer in spec.mixers:
-        try:
-            made = resolved(spec, mixer)
-            step = make(made, spec.batch(point.context), point.context)
-            rows[mixer.label] = _warmed(step, is_counted=is_counted)
-        # A plug-in's own: the others are measured all the same.
-        except Exception as error:
-            rows[mixer.label] = Row(failed=failure_line(error))
-        else:
-            steps[mixer.label] = step
-            layers[mixer.label] = 1 if point.part == "model" else len(_kinds(made))
-        done += 1
-        progress(done)
-    seconds: dict[str, list[float]] = {label: [] for label in steps}
-    for turn in range(spec.repeats):
+    context, is_whole, rates = point.context, point.part == "model", list[float]()
+    is_counted = is_whole and point.threads == 1
+    make = _model_step if is_whole else _mixer_step
+
+    def works(made: Resolved) -> list[_Work]:
+        step = make(made, spec.batch(context), context)
+        return [_Work(context, step, 1.0 if is_whole else 1 / len(_kinds(made)), {})]
+
+    def each_round() -> None:
         if is_counted:
             rates.append(costs.product_rate(spec.device))
+
+    rows = _in_turn(
+        spec, works, "seconds", spec.repeats, progress, is_counted=is_counted, each_round=each_round
+    )
+    return rows | ({(context, ""): {"product_rate": rates}} if rates else {})
+
+
+def _in_turn(
+    spec: SpeedSpec,
+    works: Callable[[Resolved], list[_Work]],
+    figure: Figure,
+    rounds: int,
+    progress: Progress,
+    *,
+    is_counted: bool = False,
+    each_round: Callable[[], None] = lambda: None,
+) -> _Rows:
+    """The work of every mixer, interleaved, so many times after one to warm up."""
+    rows, ready = _Rows(), dict[str, list[_Work]]()
+    for place, mixer in enumerate(spec.mixers, start=1):
+        try:
+            found = works(resolved(spec, mixer))
+            made = [{**one.row, **_warmed(one.run, is_counted=is_counted)} for one in found]
+        # A plug-in's own: the others are measured all the same.
+        except Exception as error:
+            rows[None, mixer] = {"failed": failure_line(error)}
+        else:
+            ready[mixer] = found
+            rows |= {(w.context, mixer): row for w, row in zip(found, made, strict=True)}
+        progress(place)
+    taken: dict[tuple[int | None, str], list[float]] = defaultdict(list)
+    steps = len(spec.mixers) * spec.repeats / max(1, len(ready) * rounds)
+    for turn in range(rounds):
+        each_round()
         # So that a machine that grows slower or faster does so for all alike.
-        for label in list(steps) if turn % 2 == 0 else reversed(list(steps)):
-            start = time.perf_counter()
-            steps[label]()
-            wait_for(spec.device)
-            seconds[label].append((time.perf_counter() - start) / layers[label])
-            done += 1
-            progress(done)
-    for label, taken in seconds.items():
-        rows[label] = rows[label].model_copy(update={"seconds": tuple(taken)})
+        for place, mixer in enumerate(list(ready) if turn % 2 == 0 else reversed(list(ready)), 1):
+            for one in ready[mixer]:
+                start = time.perf_counter()
+                one.run()
+                wait_for(spec.device)
+                taken[one.context, mixer].append((time.perf_counter() - start) * one.unit)
+            progress(round(len(spec.mixers) + steps * (turn * len(ready) + place)))
+    for key, values in taken.items():
+        rows[key][figure] = values
     return rows
 
 
-def _warmed(step: Callable[[], None], *, is_counted: bool) -> Row:
+def _warmed(step: Callable[[], None], *, is_counted: bool) -> _Row:
     """The operators that a first step dispatches, and their products; it warms up."""
     if not is_counted:
         step()
-        return Row()
+        return {}
     with CallCounter() as counter:
         step()
     launches = counter.calls - counter.views
-    return Row(calls=counter.calls, launches=launches, flops=counter.flops)
+    return {"calls": [counter.calls], "launches": [launches], "flops": [counter.flops]}
 
 
 def _model_step(made: Resolved, batch: int, context: int) -> Callable[[], None]:
@@ -186,74 +241,41 @@ def _kinds(made: Resolved) -> Mapping[str, Callable[[], Mixer]]:
 
 
 @torch.no_grad()
-def _decoding(spec: SpeedSpec, progress: Progress) -> dict[str, Row]:
-    """One token after another from the states that random tokens have left, all mixers in turn."""
-    rows, of = dict[str, Row](), dict[str, _Decoder]()
-    for mixer in spec.mixers:
-        try:
-            of[mixer.label] = _Decoder(spec, mixer)
-        # A plug-in's own: the others are measured all the same.
-        except Exception as error:
-            rows[mixer.label] = Row(failed=failure_line(error))
-        progress(len(of) + len(rows))
-    for turn in range(DECODED_ROUNDS):
-        labels = list(of)
-        for label in labels if turn % 2 == 0 else reversed(labels):
-            of[label].decode()
-    return {label: one.found() for label, one in of.items()} | rows
+def _decoding(spec: SpeedSpec, progress: Progress) -> _Rows:
+    """One token after another from the states that random tokens have left."""
 
-
-class _Decoder:
-    """A model, its states after several contexts, and what a token took from each."""
-
-    def __init__(self, spec: SpeedSpec, mixer: SpeedMixer) -> None:
-        made = resolved(spec, mixer)
-        self._device, self._model = spec.device, build(made).to(spec.device)
+    def works(made: Resolved) -> list[_Work]:
+        model = build(made).to(spec.device)
         tokens = torch.randint(len(made.task.vocabulary), (1, spec.decoded_at[-1])).to(spec.device)
-        self._states = {at: self._model.advance(tokens[:, :at])[1] for at in spec.decoded_at}
-        self._sizes = {at: costs.state_bytes(one.layers) for at, one in self._states.items()}
-        self._following = tokens[:, :DECODED_TOKENS].split(1, dim=1)
-        self._ms: dict[int, list[float]] = {at: [] for at in self._states}
-        # The first round warms up.
-        self.decode()
-        for times in self._ms.values():
-            times.clear()
+        following = tokens[:, :DECODED_TOKENS].split(1, dim=1)
+        states = {at: model.advance(tokens[:, :at])[1] for at in spec.decoded_at}
 
-    def decode(self) -> None:
-        """A few tokens after each context."""
-        for at, state in self._states.items():
-            start = time.perf_counter()
-            for token in self._following:
-                _, state = self._model(token, state)
-            wait_for(self._device)
-            self._states[at] = state
-            self._ms[at].append(1000 * (time.perf_counter() - start) / len(self._following))
+        def decode(at: int) -> None:
+            for token in following:
+                _, states[at] = model(token, states[at])
 
-    def found(self) -> Row:
-        """The sizes of the states, and the times."""
-        return Row(
-            contexts=tuple(
-                Decoded(context=at, state_bytes=size, ms_per_token=tuple(self._ms[at]))
-                for at, size in self._sizes.items()
-            )
-        )
+        return [
+            _Work(at, partial(decode, at), 1000 / len(following), {"state_bytes": [size]})
+            for at, state in states.items()
+            for size in [costs.state_bytes(state.layers)]
+        ]
+
+    return _in_turn(spec, works, "decode_ms", DECODED_ROUNDS, progress)
 
 
-def _peak(spec: SpeedSpec, point: Point) -> dict[str, Row]:
+def _peak(spec: SpeedSpec, point: Point) -> _Row:
     """The memory of a step of one sequence, beyond what the process had before."""
     assert point.context is not None
-    (mixer,) = (one for one in spec.mixers if one.label == point.mixer)
     try:
-        made = resolved(spec, mixer)
+        made = resolved(spec, point.mixer)
         step = _model_step(made, 1, point.context)
         # The libraries' own pages are touched by a step of whatever length.
         _model_step(made, 1, min(_WARM_UP_TOKENS, point.context))()
         start = costs.peak_memory_bytes(made.spec.device)
         step()
-        peak = Row(start_bytes=start, peak_bytes=costs.peak_memory_bytes(made.spec.device))
+        return {"peak_bytes": [costs.peak_memory_bytes(made.spec.device) - start]}
     except Exception as error:
-        return {mixer.label: Row(failed=failure_line(error))}
-    return {mixer.label: peak}
+        return {"failed": failure_line(error)}
 
 
 def wait_for(device: str) -> None:
