@@ -25,6 +25,7 @@ from rulekeep.compaction.messages import (
     word_count,
 )
 from rulekeep.compaction.resolving import resolve_compaction
+from rulekeep.language import checkpointed
 from rulekeep.language.families import read_families
 from rulekeep.records.record import Kept, Round
 from rulekeep.records.store import RunFolder
@@ -117,6 +118,15 @@ def test_a_guard_keeps_its_places_where_the_compactor_keeps_nothing(
     shares = {place: every[-1].mean for place, every in left.by_place.items()}
     assert shares == {place: float(place in places) for place in HOLDING}
     assert left.unpaired[-1] == 0
+
+
+@pytest.mark.parametrize("budget", range(100, 2000, 100))
+def test_both_ends_never_begin_with_an_assistant(budget: int) -> None:
+    made = history(1)
+    compact = compactors.guarded("ends", compactors.find("nothing"), made)
+    left = compact(messages=made.messages, budget=budget, count=word_count)
+    said = [one["role"] for one in left if one["role"] != "system"]
+    assert said[:1] in ([], ["user"])
 
 
 @pytest.mark.parametrize("name", sorted(compactors.OURS))
@@ -268,7 +278,7 @@ def test_a_failure_ends_its_history_alone_and_says_why(error: BaseException) -> 
 def test_a_hang_is_ended_though_the_compactor_catches_what_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "LIMIT_SECONDS", 0.1)
+    monkeypatch.setattr(compactors, "LIMIT_SECONDS", 0.1)
 
     def hanging(messages: list[Message]) -> list[Message]:
         try:
@@ -370,7 +380,7 @@ def test_two_compactors_are_compared_by_history() -> None:
 def test_a_run_that_was_stopped_gives_the_same_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpointed, "CHECKPOINT_SECONDS", 0.0)
     resolved = resolve_compaction(CompactionSpec.parse(compactor="keep_ends", **FEW))
     (tmp_path / "a").mkdir()
     folder, seen = RunFolder(tmp_path / "a"), list[int]()

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from rulekeep.language.chat import Message
-from rulekeep.language.compactors import Shorter, compact, transcript
+from rulekeep.language.compactors import Shorter, compact
 from rulekeep.language.compressions import Compression
 from rulekeep.language.families import is_stored
 from rulekeep.specs import UsageError
@@ -20,7 +21,7 @@ CHAT = (
     Message("system", "a a"), Message("user", "b"), Message("assistant", "c c c"),
     Message("user", "d"), Message("assistant", "e e"),
 )  # fmt: skip
-LINES = transcript(CHAT).split("\n")
+LINES = [f"{one.role}: {one.text}" for one in CHAT]
 LEFT = "You are a helpful assistant.\nThe conversation so far, shortened:\n"
 
 
@@ -46,7 +47,7 @@ def shortened(
 ) -> Shorter:
     """A conversation shortened to so many tokens."""
     model = model or Words()
-    whole = len(model.tokens(transcript(chat)))
+    whole = len(model.tokens("\n".join(f"{one.role}: {one.text}" for one in chat)))
     share = 1.0 if budget == whole else (budget + 0.5) / whole
     return compact(chat, Compression("compactor", name, share), model)
 
@@ -196,9 +197,18 @@ def test_a_compactor_from_outside_gets_the_whole_text_and_its_budget(
     # What comes back whole is read as it was.
     assert shortened("mine.py:same", 14).messages == CHAT
     script = tmp_path / "command"
-    script.write_text('#!/bin/sh\necho "$RULEKEEP_BUDGET of $(wc -w)"\n')
+    script.write_text(f"#!{sys.executable}\nimport json, sys\n"
+                      "given = json.load(sys.stdin)\n"
+                      "print(given['budget'], 'of', len(given['messages']))\n")  # fmt: skip
     script.chmod(0o755)
-    assert shortened("./command", 6).text == "6 of 14"
+    assert shortened("./command", 6).text == "6 of 5"
+
+
+def test_messages_that_are_left_are_read_as_messages(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text("def compact(messages): return [messages[0], messages[-1]]\n")
+    made = shortened(f"{tmp_path}/ends.py:compact", 9)
+    assert made.text == "system: a a\nassistant: e e"
+    assert made.messages == (CHAT[0], Message("user", "Go on."), CHAT[4])
 
 
 @pytest.mark.parametrize(

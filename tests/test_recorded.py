@@ -80,7 +80,7 @@ def test_forms_that_others_write_are_read(recorded: Recorded, tmp_path: Path) ->
     ("lines", "said"),
     [
         ([listed(LONG), "a,b"], "line 2 is no JSON"),
-        ([{"contents": []}], "it is no conversation \\(no list messages; it has 'contents'\\)"),
+        ([{"contents": []}], "it is no conversation \\(no list of messages\\)"),
         ([listed(MIXED[:2])], "has no user's message with a reply"),
         ([{"messages": 3}], "no list of messages"),
     ],

@@ -124,7 +124,6 @@ def test_a_report_says_why_there_is_nothing_to_report_on(tmp_path: Path, run) ->
         ("report.md", "mine\n"),
         ("report.html", "<title>mine</title>"),
         ("tables.csv", "a,b\n"),
-        ("language.csv", "a,b\n"),
     ],
 )
 def test_a_report_replaces_a_former_report_and_no_other_file(

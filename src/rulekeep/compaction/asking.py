@@ -9,14 +9,13 @@ bound: the same shortened history with each rule said again right before the req
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from rulekeep.compaction.figures import RESTATED, ROUND
 from rulekeep.compaction.history import History
 from rulekeep.compaction.messages import Message
-from rulekeep.language.chat import SYSTEM, Asked, unstated_for
-from rulekeep.language.chat import Message as Turn
+from rulekeep.language.chat import Asked, unstated_for
+from rulekeep.language.compactors import as_turns
 from rulekeep.language.compressions import Compression
 from rulekeep.language.contract import Model, Opened
 from rulekeep.language.families import Families
@@ -108,38 +107,3 @@ class Asker:
         begin = number * count % len(others) if others else 0
         taken = [*others[begin:], *others[:begin]][:count]
         return [*asked, *(Asked(name, None, len(asked) + at) for at, name in enumerate(taken))]
-
-
-def as_turns(messages: Sequence[Message]) -> list[Turn]:
-    """Messages as a chat template without tools reads them: what a tool says is the user's."""
-    turns = [Turn("system", SYSTEM)]
-    spoken = [(_ROLES[message["role"]], _said(message)) for message in messages]
-    for role, group in groupby(spoken, lambda one: one[0]):
-        text = "\n".join(text for _, text in group)
-        if role == "system" and len(turns) == 1:
-            turns[0] = Turn("system", text)
-        else:
-            turns.append(Turn("user" if role == "system" else role, text))
-    # Two in a row would be one to some templates, and none begins with an assistant.
-    joined = [
-        Turn(role, "\n".join(one.text for one in group))
-        for role, group in groupby(turns, lambda one: one.role)
-    ]
-    if len(joined) > 1 and joined[1].role == "assistant":
-        joined.insert(1, Turn("user", "Go on."))
-    return joined
-
-
-_ROLES: Mapping[str, Any] = {
-    "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
-    "tool": "user",
-}  # fmt: skip
-
-
-def _said(message: Message) -> str:
-    calls = "".join(
-        f"\n[{call['function']['name']} {call['function']['arguments']}]"
-        for call in message.get("tool_calls") or ()
-    )
-    mark = "Result of a tool:\n" if message["role"] == "tool" else ""
-    return f"{mark}{message['content']}{calls}".strip()

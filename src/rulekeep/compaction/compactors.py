@@ -7,6 +7,7 @@ A function may be async. It gets by name what it asks for, and returns messages,
 as one:
 
     messages    the history in OpenAI's format: role, content, tool_calls, tool_call_id
+    text        the same as text, a message a line, as in "user: Hello."
     budget      how many tokens are to be left
     count       a function from a text to its tokens
     state       a dictionary that lives for one history, all its rounds
@@ -17,13 +18,20 @@ No torch.
 """
 
 import asyncio
+import hashlib
 import inspect
 import json
+import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from rulekeep.compaction.history import History, Rule, read_rules_file
@@ -36,11 +44,12 @@ from rulekeep.compaction.messages import (
     tokens_of,
     transcript,
 )
-from rulekeep.registry import find_function
+from rulekeep.records.identity import content_digest
+from rulekeep.registry import failure_line, find_function
 from rulekeep.specs import UsageError, choose
 
 LIMIT_SECONDS = 120.0
-ASKED = ("messages", "budget", "count", "state", "model", "prompt")
+ASKED = ("messages", "budget", "count", "state", "model", "prompt", "text")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _PROMPT = (
     "Summarize the conversation below so that the work can go on from the summary alone. Keep what "
@@ -129,24 +138,25 @@ class Compactor(NamedTuple):
     function: Callable[..., Any]
     asked: tuple[str, ...]
 
-    def __call__(self, **shown: Any) -> list[Message]:
-        """The messages that are left.
-
-        Raises:
-            CompactionError: it returned what is no history.
-        """
-        left = self.function(**{key: shown[key] for key in self.asked})
-        if inspect.isawaitable(left):
-            left = asyncio.run(_awaited(left))
-        return as_messages(left)
+    def __call__(self, messages: list[Message], **shown: Any) -> list[Message]:
+        """What is left; `CompactionError` where it fails, hangs, or that is no history."""
+        if "text" in self.asked:
+            shown["text"] = transcript(messages)
+        given = {"messages": messages, **shown}
+        try:
+            with _at_most(LIMIT_SECONDS), redirect_stdout(sys.stderr):
+                left = self.function(**{key: given[key] for key in self.asked})
+                if inspect.isawaitable(left):
+                    left = asyncio.run(_awaited(left))
+                return as_messages(left)
+        except CompactionError:
+            raise
+        except (Exception, SystemExit) as error:  # Whatever it is, it counts for this history.
+            raise CompactionError(failure_line(error)) from error
 
     @classmethod
     def of(cls, function: Callable[..., Any], name: str) -> Self:
-        """A function with what it asks for.
-
-        Raises:
-            UsageError: it asks for something else.
-        """
+        """A function with what it asks for; `UsageError` where that is something else."""
         parameters = inspect.signature(function).parameters.values()
         for one in parameters:
             needed = one.default is one.empty and one.kind not in (
@@ -164,16 +174,29 @@ async def _awaited(left: Any) -> Any:
     return await left
 
 
-def find(name: str) -> Compactor:
-    """A compactor by its name; saved output has none, and is read by whoever runs it.
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """End what takes longer, as far as Python can."""
 
-    Raises:
-        UsageError: there is none, or it asks for something else.
-    """
+    def end(*_: Any) -> None:
+        raise CompactionError(f"took over {seconds:g} s; make it end")
+
+    before = signal.signal(signal.SIGALRM, end)
+    # Again and again, as a compactor may catch what is raised in it.
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def find(name: str) -> Compactor:
+    """A compactor by its name; saved output has none, and is read by whoever runs it."""
     if ".py" in name.rpartition("/")[2] and " " not in name:
         return Compactor.of(find_function(name, OURS, "compact"), name)
     if "/" in name or " " in name:
-        return Compactor(name, _Command(name), ("messages", "budget"))
+        return Compactor(name, _command(name), ("messages", "budget"))
     if name in OURS:
         return Compactor.of(OURS[name], name)
     raise UsageError(
@@ -181,23 +204,47 @@ def find(name: str) -> Compactor:
     )
 
 
-class _Command:
+def _command(name: str) -> Callable[..., Any]:
     """A program that reads a history from its standard input, and writes what is left."""
+    try:
+        words = shlex.split(name)
+    except ValueError as error:
+        raise UsageError(f"compactor {name}: {error}; close the quote") from None
+    if shutil.which(words[0]) is None:
+        raise UsageError(f"compactor {name}: cannot be run; chmod +x {words[0]}, or mend the name")
 
-    def __init__(self, name: str) -> None:
-        try:
-            self._words = shlex.split(name)
-        except ValueError as error:
-            raise UsageError(f"compactor {name}: {error}; close the quote") from None
-
-    def __call__(self, messages: list[Message], budget: int) -> Any:
+    def compact(messages: list[Message], budget: int) -> Any:
         given = json.dumps({"messages": messages, "budget": budget}, ensure_ascii=False)
-        ended = subprocess.run(self._words, input=given.encode(), capture_output=True, check=False)
+        ended = subprocess.run(words, input=given.encode(), capture_output=True, check=False)
         if ended.returncode:
             lines = ended.stderr.decode(errors="replace").strip().splitlines()
             last = (lines or ["it said nothing"])[-1]
             raise CompactionError(f"exit code {ended.returncode}: {last[:200]}")
         return read_messages(ended.stdout)
+
+    return compact
+
+
+def version_of(text: str) -> str | None:
+    """What identifies a function or a command: the content of each file that it names, if any."""
+    words = {
+        # As in --prompt=FILE too.
+        part for word in (text, *text.split())
+        for part in (word.rpartition(":")[0] or word, word.partition("=")[2])
+    }  # fmt: skip
+    # A long word is no error here.
+    files = [Path(word) for word in sorted(words) if os.path.isfile(word)]  # noqa: PTH113
+    if [file.suffix for file in files] == [".py"]:
+        return content_digest(files[0])
+    return digest_of(files) if files else None
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """What identifies some files: their names and contents."""
+    total = hashlib.sha256()
+    for file in files:
+        total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return total.hexdigest()[:12]
 
 
 def _heads(messages: Sequence[Message]) -> int:
@@ -265,6 +312,9 @@ def guarded(guard: str, compactor: Compactor, history: History) -> Callable[...,
         if guard == "ends":
             first = _first(messages, budget // 10, count)
             last = _last(messages[len(first) :], budget // 10, count)
+            # Many models refuse a history whose first turn is an assistant's.
+            roles = [one["role"] for one in last]
+            last = last[roles.index("user") if "user" in roles else len(last) :]
             rest = messages[len(first) : len(messages) - len(last)]
             return [*first, *shortened(rest, budget - tokens_of([*first, *last], count)), *last]
         left = shortened(messages, budget)

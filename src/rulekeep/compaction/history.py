@@ -91,9 +91,6 @@ def made(
     """History `number` of a cell, with the chat after each round.
 
     `recorded` are a user's own sessions: each is a history, instead of a made one.
-
-    Raises:
-        UsageError: there are fewer families than places, or the user's own are too short.
     """
     head, after = _WORDS["system"], round((1 - spec.budget) * spec.tokens) or 1
     # A cell with another budget has the same history before its first round.
@@ -306,9 +303,6 @@ def _recorded(
     """A session of the user's own: its system prompt, its turns, and the chat after each round.
 
     A session that is longer goes on after each round; others follow in an order that is drawn.
-
-    Raises:
-        UsageError: there are too few sessions, or all of them together are too short.
     """
     every = [_as_turns(session, f"h{at}_") for at, session in enumerate(sessions)]
     long = [at for at, turns in enumerate(every) if len(turns) >= _LEAST_TURNS]

@@ -10,12 +10,11 @@ answers. No torch.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from rulekeep.language.recorded import conversation_of, parts
 from rulekeep.specs import UsageError
 
 Message: TypeAlias = dict[str, Any]
@@ -26,6 +25,10 @@ _SAME = {"human": "user", "gpt": "assistant", "function": "tool"}
 # Longer than it was by so much is no history any more.
 _MOST_LETTERS = 20_000_000
 _WORD = re.compile(r"\w+|[^\w\s]")
+# What a conversation that is an object calls its messages.
+_LISTS = ("messages", "conversations", "conversation")
+_FORM = 'write {"messages": [{"role": "user", "content": "Hello."}, …]}, one conversation a line'
+_Read = TypeVar("_Read")
 
 
 class CompactionError(ValueError):
@@ -51,11 +54,7 @@ def tokens_of(messages: Iterable[Message], count: Count = word_count) -> int:
 
 
 def read_messages(written: bytes) -> Any:
-    """What was written as JSON; else it is the text that is left.
-
-    Raises:
-        CompactionError: it is JSON that was cut off.
-    """
+    """What was written as JSON; else it is the text that is left."""
     text = written.decode(errors="replace")
     try:
         found = json.loads(text)
@@ -67,11 +66,7 @@ def read_messages(written: bytes) -> Any:
 
 
 def as_messages(left: Any) -> list[Message]:
-    """What a compactor returned, as messages of our own.
-
-    Raises:
-        CompactionError: it is no list of messages, or far too long.
-    """
+    """What a compactor returned, as messages of our own."""
     if isinstance(left, str):
         left = [{"role": "user", "content": left}] if left.strip() else []
     if not isinstance(left, (list, tuple)):
@@ -82,10 +77,17 @@ def as_messages(left: Any) -> list[Message]:
     return messages
 
 
+def role_of(one: Any) -> str:
+    """Who speaks in a message of any format; of what is none, its type."""
+    if not isinstance(one, dict):
+        return type(one).__name__
+    role = str(one.get("role", one.get("from"))).lower()
+    return _SAME.get(role, role)
+
+
 def _message(at: int, one: Any) -> Message:
     """Raises `CompactionError` where it is no message."""
-    role = one.get("role", one.get("from")) if isinstance(one, dict) else type(one).__name__
-    role = _SAME.get(role, role) if isinstance(role, str) else role
+    role = role_of(one)
     if not isinstance(one, dict) or role not in ROLES:
         raise CompactionError(f"message {at}: role {role!r:.40}; write one of {', '.join(ROLES)}")
     said = one.get("content") or one.get("value") or ""
@@ -143,18 +145,48 @@ def _line(message: Message) -> str:
 
 
 def read_histories(path: str) -> list[list[Message]]:
-    """A user's own histories, with what tools and the system say: JSON Lines, or one JSON array.
+    """A user's own histories, with what tools and the system say: JSON Lines, or one JSON array."""
+    return read_chats(path, as_messages)
 
-    Raises:
-        UsageError: the file cannot be read, or a part of it is no history.
-    """
-    histories = []
+
+def read_chats(path: str, read: Callable[[list[Any]], _Read]) -> list[_Read]:
+    """What is read of each conversation of a user's file; `UsageError` where one cannot be."""
+    found = []
     try:
-        for place, found in parts(Path(path).read_bytes()):
+        for place, chat in _parts(Path(path).read_bytes()):
             try:
-                histories.append(as_messages(conversation_of(found)))
+                found.append(read(_listed(chat)))
             except ValueError as error:
-                raise UsageError(f"--chat {path}: {place} is no history ({error})") from None
+                raise ValueError(f"{place} is no conversation ({error})") from None
     except OSError as error:
         raise UsageError(f"--chat {path}: {error.strerror}; name a file of JSON Lines") from None
-    return histories
+    except ValueError as error:
+        raise UsageError(f"--chat {path}: {error}; {_FORM}") from None
+    return found
+
+
+def _parts(whole: bytes) -> Iterator[tuple[str, Any]]:
+    """Each conversation and what to call it."""
+    try:
+        found = json.loads(whole)
+    except ValueError:
+        for number, line in enumerate(whole.splitlines(), start=1):
+            if line.strip():
+                try:
+                    yield f"line {number}", json.loads(line)
+                except ValueError:
+                    raise ValueError(f"line {number} is no JSON in UTF-8") from None
+        return
+    if isinstance(found, list) and not any(role_of(one) in ROLES for one in found):
+        yield from ((f"entry {number}", one) for number, one in enumerate(found, start=1))
+    else:
+        yield "it", found
+
+
+def _listed(found: Any) -> list[Any]:
+    """The list of messages that a conversation is, or has."""
+    if isinstance(found, dict):
+        found = next((found[key] for key in _LISTS if key in found), None)
+    if not isinstance(found, list):
+        raise ValueError("no list of messages")
+    return found

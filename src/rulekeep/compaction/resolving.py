@@ -2,17 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rulekeep.compaction.compactors import Compactor, find
+from rulekeep.compaction.compactors import Compactor, digest_of, find, version_of
 from rulekeep.compaction.history import made
 from rulekeep.compaction.messages import Count, Message, read_histories, word_count
 from rulekeep.language.compressions import Compression
 from rulekeep.language.declared import model_digest
-from rulekeep.language.families import Families, digest_of, read_families
-from rulekeep.records.identity import PROTOCOL, Identified, content_digest, source_digest
+from rulekeep.language.families import Families, read_families
+from rulekeep.language.families import digest_of as rules_digest
+from rulekeep.records.identity import PROTOCOL, Identified, source_digest
 from rulekeep.registry import find_function
 from rulekeep.specs import UsageError
 from rulekeep.specs.compaction import COMPACTED, CompactionSpec
@@ -34,11 +35,7 @@ class ResolvedCompaction(Identified[CompactionSpec]):
 def resolve_compaction(
     spec: CompactionSpec, compactor: Compactor | None = None
 ) -> ResolvedCompaction:
-    """Finds the compactor if none is given, families and a user's histories; no model is loaded.
-
-    Raises:
-        UsageError: one of them is not there, or cannot be.
-    """
+    """Finds the compactor if none is given, families and a user's histories; no model is loaded."""
     families = read_families(spec.rules or "agents")
     if unknown := {*spec.families} - families.keys():
         raise UsageError(f"families {', '.join(sorted(unknown))}: not in the rules; see the file")
@@ -48,12 +45,12 @@ def resolve_compaction(
             raise UsageError(f"compress {one.name}: name an eviction or a rounding of the cache")
     recorded = read_histories(spec.chat) if spec.chat else ()
     count: Count = find_function(spec.count, (), "count") if spec.count else word_count
-    versions: dict[str, int | str] = {PROTOCOL: spec.version, "rules": digest_of(families)}
+    versions: dict[str, int | str] = {PROTOCOL: spec.version, "rules": rules_digest(families)}
     asked = spec.model_dump(mode="json", exclude_defaults=True, exclude={"rules", "chat"})
     if spec.saved:
         # It counts by its content, wherever it stands.
         asked["compactor"] = "saved"
-        versions["compactor"] = _digest(sorted((spec.saved / COMPACTED).glob("*.json")))
+        versions["compactor"] = digest_of(sorted((spec.saved / COMPACTED).glob("*.json")))
     else:
         compactor = compactor or find(spec.compactor)
         asks = "model" in compactor.asked
@@ -68,14 +65,11 @@ def resolve_compaction(
         if place and Path(place).is_dir():
             versions[key] = model_digest(Path(place))
     for key in ("compactor", "model", "count", "summary_prompt"):
-        # A command counts by the files that it names.
-        text = getattr(spec, key)
-        words = {word.rpartition(":")[0] or word for word in (text, *text.split())}
-        files = [file for file in map(Path, sorted(words)) if file.is_file()]
-        if [file.suffix for file in files] == [".py"]:
-            versions[key] = content_digest(files[0])
-        elif files:
-            versions[key] = _digest(files)
+        if key not in versions and (version := version_of(getattr(spec, key))):
+            versions[key] = version
+    if spec.guard == "ends":
+        # Once what stayed could begin with an assistant.
+        versions["guard"] = 2
     if spec.chat:
         digest = hashlib.sha256(json.dumps(recorded).encode()).hexdigest()[:12]
         # Once a history had turns of several sessions.
@@ -86,14 +80,3 @@ def resolve_compaction(
     return ResolvedCompaction(
         spec, asked, versions, source_digest(), families, recorded, compactor, count
     )
-
-
-def _digest(files: Iterable[Path]) -> str:
-    """Raises `UsageError` where one cannot be read."""
-    total = hashlib.sha256()
-    try:
-        for file in files:
-            total.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from None
-    return total.hexdigest()[:12]

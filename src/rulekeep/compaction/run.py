@@ -9,18 +9,13 @@ round on, and the others go on. A run that is stopped goes on after the last his
 """
 
 import copy
-import json
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rulekeep.compaction.compactors import (
-    LIMIT_SECONDS,
     Compactor,
     Logged,
     find,
@@ -46,16 +41,16 @@ from rulekeep.compaction.verdicts import (
     own_sentences,
     standing,
 )
+from rulekeep.language.checkpointed import checkpointed
 from rulekeep.records.record import Kept, Round
-from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
-from rulekeep.registry import failure_line, find_function
+from rulekeep.records.store import RunFolder, Values
+from rulekeep.registry import find_function
 from rulekeep.specs import CompactionSpec
 from rulekeep.specs.compaction import STAND_INS
 
 if TYPE_CHECKING:
     from rulekeep.compaction.asking import Asker
 
-CHECKPOINT_SECONDS = 20.0
 _TOKENS_OF_A_SUMMARY = 1024
 
 
@@ -67,42 +62,23 @@ def run(
 ) -> Values:
     """Shortens every history of a cell, from its checkpoint if there is one."""
     del log
-    began, saved = time.perf_counter(), time.monotonic()
-    known = _load(folder.checkpoint)
     asker = _asker(resolved)
-    for number in range(known["done"], resolved.spec.histories):
+
+    def step(known: dict[str, Any], number: int) -> None:
         rules, rounds, choices = shortened(resolved, number, asker)
         known["rules"] += [row._asdict() for row in rules]
         known["rounds"] += [row._asdict() for row in rounds]
         known["choices"] += choices
-        known["done"] = number + 1
-        progress(number + 1)
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            write_bytes(folder.checkpoint, text_bytes(json.dumps(known)))
-            saved = time.monotonic()
+
+    start: dict[str, Any] = {"rules": [], "rounds": [], "choices": []}
+    values, known = checkpointed(resolved, folder, progress, start, step)
     return {
-        "status": "done",
-        "reason": None,
-        "spec": resolved.spec.as_recorded,
-        "source": resolved.source,
-        "history": [],
-        "evaluations": [],
-        "rules": known["rules"],
-        "rounds": known["rounds"],
-        "choices": known["choices"],
-        "costs": {"seconds": known["seconds"] + time.perf_counter() - began},
+        **values,
+        **{key: known[key] for key in start},
+        "costs": {"seconds": known["seconds"]},
         "environment": {},
         "notes": [],
     }
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """What was done before a stop; nothing where that cannot be read."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = {}
-    return {"rules": [], "rounds": [], "choices": [], "done": 0, "seconds": 0.0, **found}
 
 
 def _asker(resolved: ResolvedCompaction) -> "Asker | None":
@@ -148,12 +124,9 @@ def shortened(
         read = len(model.prompts) if model else 0
         if not failure:
             try:
-                with _at_most(LIMIT_SECONDS), redirect_stdout(sys.stderr):
-                    left = _left(resolved, history, number, at, given, budget, state, model)
+                left = _left(resolved, history, number, at, given, budget, state, model)
             except CompactionError as error:
                 failure = str(error)
-            except (Exception, SystemExit) as error:  # Whatever it is, it counts for this history.
-                failure = failure_line(error)
         seconds = time.perf_counter() - began
         standings.append(
             [
@@ -220,11 +193,7 @@ def _left(
     resolved: ResolvedCompaction, history: History, number: int, at: int,
     messages: list[Message], budget: int, state: dict[str, Any], model: Any,
 ) -> list[Message]:  # fmt: skip
-    """What is left after one compaction.
-
-    Raises:
-        CompactionError: it is no history.
-    """
+    """What is left after one compaction."""
     spec = resolved.spec
     if resolved.compactor is None:
         assert spec.saved is not None
@@ -235,20 +204,3 @@ def _left(
         messages=messages, budget=budget, count=resolved.count, state=state, model=model,
         prompt=prompt,
     )  # fmt: skip
-
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """End what takes longer, as far as Python can."""
-
-    def end(*_: Any) -> None:
-        raise CompactionError(f"took over {seconds:g} s; make it end")
-
-    before = signal.signal(signal.SIGALRM, end)
-    # Again and again, as a compactor may catch what is raised in it.
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

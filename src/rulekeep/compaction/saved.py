@@ -28,11 +28,7 @@ _ASKED = "histories.json"
 
 
 def write(asked: CompactionSpec, folder: Path) -> tuple[int, list[str]]:
-    """Write each history before its next compaction: how many are new, and what cannot be read.
-
-    Raises:
-        UsageError: the folder was written with other options, or holds something else.
-    """
+    """Write each history before its next compaction: how many are new, and what cannot be read."""
     if (folder / _ASKED).exists():
         resolved = _resolved(asked, folder)
     elif folder.is_dir() and any(folder.iterdir()):
@@ -63,11 +59,7 @@ def write(asked: CompactionSpec, folder: Path) -> tuple[int, list[str]]:
 
 
 def spec_of(asked: CompactionSpec, folder: Path) -> CompactionSpec:
-    """What the histories of a folder were written with, whatever was left out now.
-
-    Raises:
-        UsageError: it is no such folder, or its histories would be others today.
-    """
+    """What the histories of a folder were written with, whatever was left out now."""
     return _resolved(asked, folder).spec
 
 
@@ -92,11 +84,7 @@ def _resolved(asked: CompactionSpec, folder: Path) -> ResolvedCompaction:
 
 
 def left_of(folder: Path, number: int, at: int) -> list[Message]:
-    """What a product has left of a history, in a round counted from 0.
-
-    Raises:
-        CompactionError: there is nothing, or it is no history.
-    """
+    """What a product has left of a history, in a round counted from 0."""
     file = folder / COMPACTED / _name(number, at)
     try:
         # An empty file is one that was not written; of nothing left it says [].

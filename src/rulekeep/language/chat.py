@@ -131,9 +131,6 @@ def converse(
 
     `talk` gives the turns of its chat; small talk if left out. `system` is a user's system prompt:
     its rules are stated where they stand in it.
-
-    Raises:
-        UsageError: there are fewer families than rules at once that can stand together.
     """
     name = (split, spec.seed, number)
     drawn = _stream("rules", *name)

@@ -4,36 +4,30 @@
     shorter.messages                # what the model reads instead
     shorter.text                    # what is left, to see whether a rule is still in it
 
-A compactor gets by name what it asks for (`rulekeep.language.compressions.asked_of`) and returns
-text of at most `budget` tokens. Each of ours is the function of its name here. A command reads the
-transcript from its standard input, and the budget from the variable RULEKEEP_BUDGET.
+Each of ours is the function of its name here; any other is a compactor of histories
+(`rulekeep.compaction.compactors`). Text that is left stands in the system prompt.
 """
 
-import inspect
-import os
 import re
-import shlex
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
+from rulekeep.compaction.compactors import Compactor, find
+from rulekeep.compaction.messages import CompactionError, Count, as_messages, transcript
+from rulekeep.compaction.messages import Message as Given
 from rulekeep.language.chat import SYSTEM, Message, whole_letters
-from rulekeep.language.compressions import Compression, asked_of, is_function
-from rulekeep.language.contract import Model
-from rulekeep.registry import failure_line
+from rulekeep.language.compressions import COMPACTORS, Compression
+from rulekeep.language.contract import REPLY_TOKENS, Model
 from rulekeep.specs import UsageError
 
-# Of a command.
-LIMIT_SECONDS = 120.0
 _LEFT = "\nThe conversation so far, shortened:\n"
 _SUMMARY = (
     "Summarize our conversation so far in at most {words} words. Keep every rule that I gave you."
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _Part = TypeVar("_Part", str, int)
-# How many tokens a text has.
-Count = Callable[[str], int]
 
 
 class Shorter(NamedTuple):
@@ -44,25 +38,38 @@ class Shorter(NamedTuple):
 
 
 def compact(messages: Sequence[Message], one: Compression, model: Model) -> Shorter:
-    """Shortens a conversation to a share of its tokens.
-
-    What is left as it was is read as it was; anything else stands in the system prompt.
+    """Shortens a conversation to a share of its tokens; what is left as it was is read as it was.
 
     Raises:
-        UsageError: a compactor from outside fails, or returns no text or too much; or the model's
+        UsageError: a compactor from outside fails, or leaves nothing or too much; or the model's
             summary is empty.
     """
 
     def count(text: str) -> int:
         return len(model.tokens(text))
 
-    whole = transcript(messages)
+    given = [{"role": message.role, "content": message.text} for message in messages]
+    whole = transcript(given)
     budget = max(1, int(count(whole) * one.amount))
-    shown = {
-        "text": whole, "budget": budget, "count": count, "messages": messages,
-        "write": model.written,
-    }  # fmt: skip
-    text = whole_letters(_left(one.name, shown)).strip()
+    if one.name in COMPACTORS and one.name != "summary" and count(whole) <= budget:
+        return Shorter(tuple(messages), whole)
+    if one.name == "summary":
+        left = as_messages(summary(messages, budget, count, model.written))
+    else:
+        ours = getattr(sys.modules[__name__], one.name) if one.name in COMPACTORS else None
+        compactor = Compactor.of(ours, one.name) if ours else find(one.name)
+        try:
+            left = compactor(
+                given, budget=budget, count=count, state={}, prompt="",
+                model=lambda prompt: model.written([Message("user", prompt)], REPLY_TOKENS),
+            )  # fmt: skip
+        except CompactionError as error:
+            raise UsageError(f"compress {one.name}: {error}") from error
+    # One message of the user is what a text counts as.
+    is_text = not left[1:] and all(message["role"] == "user" for message in left)
+    text = "".join(message["content"] for message in left).strip() if is_text else transcript(left)
+    if not text and one.name not in COMPACTORS:
+        raise UsageError(f"compress {one.name}: returned no text; return what is left of it")
     if count(text) > budget:
         raise UsageError(
             f"compress {one.name}: returned {count(text)} tokens where {budget} are allowed; "
@@ -70,36 +77,44 @@ def compact(messages: Sequence[Message], one: Compression, model: Model) -> Shor
         )
     if text == whole.strip():
         return Shorter(tuple(messages), text)
+    if not is_text:
+        return Shorter(tuple(as_turns(left)), text)
     return Shorter((Message("system", f"{SYSTEM}{_LEFT if text else ''}{text}"),), text)
 
 
-def _left(name: str, shown: dict[str, Any]) -> str:
-    """What a compactor makes of what it is shown."""
-    if "/" in name and not is_function(name):
-        text = _run(name, shown["text"], shown["budget"])
-    elif is_function(name):
-        function, asked = asked_of(name)
-        try:
-            text = function(**{key: shown[key] for key in asked})
-        except Exception as error:
-            raise UsageError(f"compress {name}: {failure_line(error)}") from error
-    elif name != "summary" and shown["count"](shown["text"]) <= shown["budget"]:
-        return str(shown["text"])
-    else:
-        ours: Callable[..., str] = getattr(sys.modules[__name__], name)
-        return ours(**{key: shown[key] for key in inspect.signature(ours).parameters})
-    if not isinstance(text, str) or not text.strip():
-        raise UsageError(f"compress {name}: returned no text; return what is left of it")
-    return text
+def as_turns(messages: Sequence[Given]) -> list[Message]:
+    """Messages as a chat template without tools reads them: what a tool says is the user's."""
+    turns = [Message("system", SYSTEM)]
+    spoken = [(_ROLES[message["role"]], _said(message)) for message in messages]
+    for role, group in groupby(spoken, lambda one: one[0]):
+        text = "\n".join(text for _, text in group)
+        if role == "system" and len(turns) == 1:
+            turns[0] = Message("system", text)
+        else:
+            turns.append(Message("user" if role == "system" else role, text))
+    # Two in a row would be one to some templates, and none begins with an assistant.
+    joined = [
+        Message(role, "\n".join(one.text for one in group))
+        for role, group in groupby(turns, lambda one: one.role)
+    ]
+    if len(joined) > 1 and joined[1].role == "assistant":
+        joined.insert(1, Message("user", "Go on."))
+    return joined
 
 
-def transcript(messages: Sequence[Message]) -> str:
-    """A conversation as text: each message begins a line."""
-    return "\n".join(_lines(messages))
+_ROLES: Mapping[str, Any] = {
+    "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
+    "tool": "user",
+}  # fmt: skip
 
 
-def _lines(messages: Sequence[Message]) -> list[str]:
-    return [f"{message.role}: {message.text}" for message in messages]
+def _said(message: Given) -> str:
+    calls = "".join(
+        f"\n[{call['function']['name']} {call['function']['arguments']}]"
+        for call in message.get("tool_calls") or ()
+    )
+    mark = "Result of a tool:\n" if message["role"] == "tool" else ""
+    return f"{mark}{message['content']}{calls}".strip()
 
 
 def _between(parts: Sequence[str], count: Count) -> float:
@@ -127,16 +142,16 @@ def _within(
     return text
 
 
-def keep_last(messages: Sequence[Message], budget: int, count: Count) -> str:
+def keep_last(messages: Sequence[Given], budget: int, count: Count) -> str:
     """The last messages that fit."""
-    lines = _lines(messages)
+    lines = [transcript([message]) for message in messages]
     taken = _fitting(lines[::-1], budget, count, _between(lines, count))
     return _within(budget, count, taken, lambda parts: "\n".join(reversed(parts)))
 
 
-def keep_ends(messages: Sequence[Message], budget: int, count: Count) -> str:
+def keep_ends(messages: Sequence[Given], budget: int, count: Count) -> str:
     """Half the budget from the beginning, half from the end: the middle is cut."""
-    lines = _lines(messages)
+    lines = [transcript([message]) for message in messages]
     between = _between(lines, count)
     first = _fitting(lines, budget // 2, count, between)
     last = _fitting(lines[len(first) :][::-1], budget - budget // 2, count, between)
@@ -183,26 +198,3 @@ def summary(
             "keep more, as in summary@0.5, or name another --model"
         )
     return text
-
-
-def _run(name: str, text: str, budget: int) -> str:
-    """What a command prints.
-
-    Raises:
-        UsageError: it cannot be run, fails, or takes too long.
-    """
-    try:
-        ended = subprocess.run(
-            shlex.split(name), input=text, capture_output=True, timeout=LIMIT_SECONDS, check=False,
-            env={**os.environ, "RULEKEEP_BUDGET": str(budget)}, encoding="utf-8", errors="replace",
-        )  # fmt: skip
-    except OSError as error:
-        raise UsageError(
-            f"compress {name}: cannot be run ({error.strerror}); a script begins with #!/bin/sh"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise UsageError(f"compress {name}: took over {LIMIT_SECONDS:g} s; make it end") from None
-    if ended.returncode:
-        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UsageError(f"compress {name}: failed with exit code {ended.returncode}: {last[:200]}")
-    return ended.stdout

@@ -4,21 +4,16 @@
     one.kind, one.name, one.guard, one.amount      # "eviction", "snapkv", "ends", 0.25
 
 An eviction drops tokens of the cache, a rounding keeps its numbers in few bits, and a compactor
-shortens the conversation as text. The function of each stands under its own name: of an eviction in
-`rulekeep.language.evictions`, of a compactor in `rulekeep.language.compactors`. A function gets by
-name what it asks for (`asked_of`), ours as yours. No torch.
+shortens the conversation as text. Each of ours is the function of its name in
+`rulekeep.language.evictions` or `compactors`. A compactor of yours is one of
+`rulekeep.compaction.compactors`, and an eviction is what `asked_of` says. No torch.
 """
 
-import hashlib
 import inspect
-import os
-import shlex
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from rulekeep.records.identity import content_digest
+from rulekeep.compaction.compactors import find, version_of
 from rulekeep.registry import find_function
 from rulekeep.specs import UsageError
 from rulekeep.specs.language import NO_COMPRESSION
@@ -59,9 +54,9 @@ COMPACTORS: Mapping[str, Known] = {
     "extract": Known("central sentences", "the sentences nearest to the centroid of all"),
     "summary": Known("the model's summary", "what the model writes when asked for a summary"),
 }
-# What a function of the user's may ask for.
+OURS = {**EVICTIONS, **ROUNDINGS, **COMPACTORS}
+# What a user's eviction may ask for.
 OF_A_CACHE = ("keys", "values", "queries", "attention", "layer", "hidden", "module", "rotary")
-OF_A_TEXT = ("text", "budget", "count", "messages")
 
 
 class Compression(NamedTuple):
@@ -109,45 +104,30 @@ class Compression(NamedTuple):
 
     @property
     def version(self) -> str | None:
-        """What identifies one of yours: the content of its files; None of ours.
-
-        Those of a command are its program and each file among its words; the words are in the spec.
-        """
-        if is_function(self.name):
-            return content_digest(Path(self.name.rpartition(":")[0]))
-        if "/" not in self.name:
-            return None
-        program, *words = shlex.split(self.name)
-        # A program of the system, such as python, counts by its name.
-        total = hashlib.sha256(Path(program).read_bytes() if "/" in program else b"")
-        for word in words:
-            # As in --prompt=FILE too.
-            for part in (word, word.partition("=")[2]):
-                # A long word is no error here.
-                if os.path.isfile(part):  # noqa: PTH113
-                    total.update(hashlib.sha256(Path(part).read_bytes()).digest())
-        return total.hexdigest()[:12]
+        """What identifies one of yours: the content of its files; None of ours."""
+        return None if self.name in OURS else version_of(self.name)
 
 
 def _kind(name: str, text: str) -> Kind:
-    """Raises `UsageError` where there is no such compression, or yours cannot be called."""
-    if is_function(name):
-        asked_of(name)
-        return "eviction" if _is_eviction(find_function(name, {}, "compact")) else "compactor"
-    if "/" in name:
-        _check_command(name)
-        return "compactor"
     ours: Mapping[Kind, Mapping[str, Known]] = {
         "eviction": EVICTIONS, "rounding": ROUNDINGS, "compactor": COMPACTORS
     }  # fmt: skip
     for kind, known in ours.items():
         if name in known:
             return kind
-    listed = ", ".join((NO_COMPRESSION, *EVICTIONS, *ROUNDINGS, *COMPACTORS))
-    raise UsageError(
-        f"compress {text!r}: there is no {name!r}; choose from {listed}, "
-        "file.py:function or a command such as ./mine"
-    )
+    if is_function(name):
+        function = find_function(name, {}, "compact")
+        if "keys" in inspect.signature(function).parameters:
+            asked_of(name)
+            return "eviction"
+    elif "/" not in name and " " not in name:
+        listed = ", ".join((NO_COMPRESSION, *OURS))
+        raise UsageError(
+            f"compress {text!r}: there is no {name!r}; choose from {listed}, "
+            "file.py:function or a command such as ./mine"
+        )
+    find(name)
+    return "compactor"
 
 
 def is_function(name: str) -> bool:
@@ -155,14 +135,10 @@ def is_function(name: str) -> bool:
     return ".py:" in name
 
 
-def _is_eviction(function: Callable[..., Any]) -> bool:
-    return "keys" in inspect.signature(function).parameters
-
-
 def asked_of(name: str) -> tuple[Callable[..., Any], Sequence[str]]:
-    """The function `file.py:function`, and the names of what it asks for.
+    """The eviction `file.py:function`, and the names of what it asks for.
 
-    One with an argument `keys` is an eviction, called once a layer, and asks for any of these:
+    It has an argument `keys`, is called once a layer, and asks for any of these:
 
         keys       [batch, heads, tokens, key width], as they stand in the cache, rotated
         values     [batch, heads, tokens, value width]
@@ -173,30 +149,15 @@ def asked_of(name: str) -> tuple[Callable[..., Any], Sequence[str]]:
         module     the layer's attention itself, with its projections
         rotary     rotary(hidden, places): the cosines and sines of places
 
-    It returns a score for each token of each head. Any other is a compactor, and returns text:
-
-        text       the conversation, a message a line, as in "user: Hello."
-        budget     how many tokens may be left
-        count      a function from a text to its tokens
-        messages   the conversation as messages, each with a role and a text
+    It returns a score for each token of each head.
 
     Raises:
         UsageError: there is no such function, or it asks for something else.
     """
     function = find_function(name, {}, "compact")
     parameters = inspect.signature(function).parameters
-    shown = OF_A_CACHE if _is_eviction(function) else OF_A_TEXT
     for asked, parameter in parameters.items():
-        if asked not in shown and parameter.default is parameter.empty:
-            called = "an eviction" if _is_eviction(function) else "a compactor"
-            raise UsageError(f"compress {name}: takes {asked}; {called} takes {', '.join(shown)}")
-    return function, [asked for asked in parameters if asked in shown]
-
-
-def _check_command(name: str) -> None:
-    try:
-        program, *_ = shlex.split(name)
-    except ValueError as error:
-        raise UsageError(f"compress {name}: cannot be read ({error}); close the quote") from None
-    if shutil.which(program) is None:
-        raise UsageError(f"compress {name}: cannot be run; chmod +x {program}, or mend the name")
+        if asked not in OF_A_CACHE and parameter.default is parameter.empty:
+            listed = ", ".join(OF_A_CACHE)
+            raise UsageError(f"compress {name}: takes {asked}; an eviction takes {listed}")
+    return function, [asked for asked in parameters if asked in OF_A_CACHE]

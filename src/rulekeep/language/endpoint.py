@@ -57,11 +57,7 @@ class Endpoint:
     """A model behind an endpoint."""
 
     def __init__(self, url: str, name: str, template: str = "") -> None:
-        """Takes its address, its name, and its chat template, a text in Jinja.
-
-        Raises:
-            UsageError: the client is not installed, or the template does not say how turns end.
-        """
+        """Takes its address, its name, and its chat template, a text in Jinja."""
         check_library("--endpoint", "openai")
         if "eos_token" in template and "set eos_token" not in template:
             # Without it turns would not end as the model knows.
@@ -120,9 +116,6 @@ class Endpoint:
         """What it replies, greedily where it takes a temperature, in so many tokens at most.
 
         A thought is no part of it.
-
-        Raises:
-            UsageError: the endpoint does not answer, or reads a part of the prompt.
         """
         made = self._chat(messages, tokens)
         with self._asking():
@@ -148,11 +141,7 @@ class Endpoint:
                         raise
 
     def _check_read(self, messages: Sequence[Message], tokens: int | None) -> None:
-        """Checks that a prompt was read whole of which so many tokens were, if none so long was.
-
-        Raises:
-            UsageError: its halves, each asked alone, have more.
-        """
+        """Checks that a prompt was read whole of which so many tokens were, if none so long was."""
         words = self.tokens_of(messages)
         if words <= self._whole:
             return
@@ -194,11 +183,7 @@ class Endpoint:
         return Sent(self, tuple(messages))
 
     def text(self, messages: Sequence[Message]) -> str:
-        """Messages as the model reads them, up to where its reply begins.
-
-        Raises:
-            UsageError: the template is no Jinja, or refuses them.
-        """
+        """Messages as the model reads them, up to where its reply begins."""
         rendering: Any = import_module("transformers.utils.chat_template_utils")
         turns = [{"role": message.role, "content": message.text} for message in messages]
         try:
@@ -213,11 +198,7 @@ class Endpoint:
         return str(text)
 
     def echoed(self, text: str, said: Sequence[str]) -> _Echo:
-        """Log-probabilities of a text, in which these stand.
-
-        Raises:
-            UsageError: the endpoint does not answer, gives none, or does not read it whole.
-        """
+        """Log-probabilities of a text, in which these stand."""
         with self._asking(f"{_FIX}; where it cannot echo a prompt, give --replies written"):
             made = self._client.completions.create(
                 model=self.name, prompt=text, max_tokens=1, temperature=0, echo=True, logprobs=1
@@ -272,11 +253,7 @@ class Sent:
         return self.model.written([*self.messages, Message("user", request)], REPLY_TOKENS)
 
     def scores(self, probes: Sequence[Probe]) -> list[float]:
-        """The log-likelihood of each probe's reply, in nats.
-
-        Raises:
-            UsageError: the endpoint gives none.
-        """
+        """The log-likelihood of each probe's reply, in nats."""
         found, begun = list[float](), dict[str, _Echo]()
         for probe in probes:
             turns = [*self.messages, Message("user", probe.request)]

@@ -127,11 +127,7 @@ def expected_attention(
     keys: Tensor, values: Tensor, queries: Tensor, module: Any, hidden: Tensor, scaling: float,
     rotary: Any,
 ) -> _Score:  # fmt: skip
-    """exp(μ·k / √d + kᵀΣk / 2d) |v|, of queries to come (Devoto et al., arXiv 2510.00636).
-
-    Raises:
-        ValueError: what attention gets is neither q_proj's queries nor those rotated.
-    """
+    """exp(μ·k / √d + kᵀΣk / 2d) |v|, of queries to come (Devoto et al., arXiv 2510.00636)."""
     own = module.q_proj(hidden[:, SINKS:]).unflatten(-1, (-1, keys.shape[-1])).transpose(1, 2)
     if (norm := getattr(module, "q_norm", None)) is not None:
         own = norm(own)
@@ -187,19 +183,13 @@ def random(keys: Tensor, layer: int) -> _Score:
     return torch.rand(keys.shape[:3], generator=stream).to(keys.device)
 
 
-# What a model may not show, as a refusal says it.
-_LACKING = {
-    "hidden": "needs queries of q_proj, rotated by halves, and this model makes others",
-    "attending": "needs what each token attends to, and this model does not show it",
-    "attention": "needs what each token attends to, and this model does not show it",
-    "queries": "needs the queries of each layer, and this model does not show them",
-    "module": "needs the attention of each layer, and this model does not show it",
-}
+# What a model may not show: its layers are built otherwise, or their attention is not observed.
+_HIDDEN = frozenset({"hidden", "attending", "attention", "queries", "module"})
 
 
 def asked_for(name: str) -> frozenset[str]:
     """What an eviction asks for of a layer that a model may not show."""
-    return frozenset(_function(name)[1]) & _LACKING.keys()
+    return frozenset(_function(name)[1]) & _HIDDEN
 
 
 def _function(name: str) -> tuple[Callable[..., Any], Sequence[str]]:
@@ -238,11 +228,7 @@ def scored(name: str, seen: Seen) -> _Score | None:
 
 @contextmanager
 def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
-    """Fills a list of scores for each eviction, a layer after another, while the model reads.
-
-    Raises:
-        UsageError: the model does not show what one of them judges by, or the user's fails.
-    """
+    """Fills a list of scores for each eviction, a layer after another, while the model reads."""
     needs = {name: asked_for(name) for name in names}
     asked = frozenset[str]().union(*needs.values())
     scores: Scores = {name: [] for name in names}
@@ -273,9 +259,9 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
                 for at, layer in enumerate(layers):
                     add(name, Seen(at, layer.keys, layer.values))
             elif [of.shape for of in scores[name]] != [layer.keys.shape[:3] for layer in layers]:
-                lacking = next(told for what, told in _LACKING.items() if what in needed)
                 raise UsageError(
-                    f"compress {name}: {lacking}; name another eviction, as in knorm@0.25"
+                    f"compress {name}: needs {', '.join(sorted(needed))} of each layer, and this "
+                    "model shows no such; name another eviction, as in knorm@0.25"
                 )
 
     hooks = [model.register_forward_hook(judge)] if names else []

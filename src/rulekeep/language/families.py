@@ -118,11 +118,7 @@ class Family(Spec):
         self.check_finds_replies()
 
     def check_finds_replies(self) -> None:
-        """Raise unless each option's own reply shows it, and no other's.
-
-        Raises:
-            ValueError: written replies cannot be checked.
-        """
+        """Raise unless each option's own reply shows it, and no other's."""
         for at, (option, reply) in enumerate(zip(self.options, self.continuations, strict=True)):
             if self.shown(self.prefix + reply) != tuple(i == at for i in range(len(self.options))):
                 raise ValueError(

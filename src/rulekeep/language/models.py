@@ -12,13 +12,12 @@ tokens that were read, however many of them the cache still holds.
 import copy
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ from torch import Tensor
 from rulekeep.language.chat import LEAD, Message
 from rulekeep.language.compressions import Compression
 from rulekeep.language.contract import EMPTY, REPLY_TOKENS, ROOM, Probe, shared, spoken
-from rulekeep.language.declared import NO_CACHE, SLIDES, model_files
+from rulekeep.language.declared import model_files
 from rulekeep.language.evictions import (
     Scores,
     evicted,
@@ -49,12 +48,7 @@ class ChatModel(ChatTemplate):
     """A causal language model of transformers with its tokenizer."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
-        """Takes a loaded model and its tokenizer.
-
-        Raises:
-            UsageError: the tokenizer has no chat template, or the model keeps something else than
-                the keys and values of all tokens.
-        """
+        """Takes a loaded model and its tokenizer."""
         super().__init__(tokenizer)
         self.model = model.eval()
         self._thought_alone = False
@@ -70,16 +64,15 @@ class ChatModel(ChatTemplate):
         out = self.model(one, use_cache=True)
         layers = getattr(getattr(out, "past_key_values", None), "layers", None) or [None]
         if not all(isinstance(getattr(layer, "keys", None), Tensor) for layer in layers):
-            raise UsageError(f"model: {NO_CACHE}")
+            raise UsageError(
+                "model: keeps a state that is no cache of keys and values; "
+                "name one in which every layer attends"
+            )
         if any(layer.is_sliding for layer in layers):
-            raise UsageError(f"model: {SLIDES}")
+            raise UsageError("model: attends over a sliding window; name one that sees all tokens")
 
     def fits(self, read: int, more: int) -> None:
-        """Checks that so many tokens that are read, and those that may follow, have a position.
-
-        Raises:
-            UsageError: there are more of them than positions.
-        """
+        """Checks that so many tokens that are read, and those that may follow, have a position."""
         if self.longest is not None and read + more > self.longest:
             raise UsageError(
                 f"a conversation has {read} tokens, what follows up to {more}, and the model "
@@ -93,10 +86,6 @@ class ChatModel(ChatTemplate):
         """Reads a conversation once, and observes what these evictions need of it.
 
         `rules` are those that it states, for an eviction with a guard.
-
-        Raises:
-            UsageError: it has more tokens than the model has positions, or the chat template
-                refuses it or moves its rules.
         """
         head = self.head(messages)
         # Rules of a user's system prompt are no list: the whole prompt is looked for.
@@ -118,11 +107,7 @@ class ChatModel(ChatTemplate):
 
     @torch.inference_mode()
     def written(self, messages: Sequence[Message], tokens: int) -> str:
-        """What it replies, greedily, in so many tokens at most; without its thought.
-
-        Raises:
-            UsageError: the model has too few positions for it, or its chat template refuses it.
-        """
+        """What it replies, greedily, in so many tokens at most; without its thought."""
         read = self.tokens(self.text(messages, reply=True))
         self.fits(len(read), tokens)
         ids = torch.tensor([read], device=self.model.device)
@@ -235,10 +220,6 @@ class Cached:
         """What the model replies to a request, greedily; the cache stays as it is.
 
         A thought is no part of it. It ends at the last position of the model at the latest.
-
-        Raises:
-            UsageError: the chat template does not go on from what was read, or the request has no
-                positions left.
         """
         chat, tokens = self.model, self.tokens
         asked = chat.text([*self.messages, Message("user", request)], reply=True)
@@ -261,12 +242,7 @@ class Cached:
 
     @torch.inference_mode()
     def scores(self, probes: Sequence[Probe]) -> list[float]:
-        """The log-likelihood of each probe's reply, in nats; the cache stays as it is.
-
-        Raises:
-            UsageError: the chat template does not go on from what was read, or a probe has no
-                positions left.
-        """
+        """The log-likelihood of each probe's reply, in nats; the cache stays as it is."""
         chat, rows = self.model, []
         asked = {
             request: chat.text([*self.messages, Message("user", request)], reply=True)
@@ -327,24 +303,6 @@ class Cached:
         ]
 
 
-@contextmanager
-def _read_once() -> Iterator[None]:
-    """While a GGUF file is loaded: else its header is read four times, its names for each layer.
-
-    In a model of 135 million parameters that takes half the time of loading.
-    """
-    gguf: Any = import_module("gguf") if find_spec("gguf") else None
-    names = ("GGUFReader", "get_tensor_name_map") if gguf else ()
-    plain = {name: getattr(gguf, name) for name in names}
-    for name in names:
-        setattr(gguf, name, lru_cache(None)(plain[name]))
-    try:
-        yield
-    finally:
-        for name in names:
-            setattr(gguf, name, plain[name])
-
-
 def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatModel:
     """A model and its tokenizer out of a folder, or a GGUF file, in a number format of torch.
 
@@ -361,7 +319,7 @@ def load_model(place: str, device: str = "cpu", dtype: str = "float32") -> ChatM
     folder, more = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
     try:
         # A GGUF file is read under a bar that transformers cannot switch off.
-        with _read_once() if more else nullcontext(), redirect_stderr(StringIO()):
+        with redirect_stderr(StringIO()):
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **more)
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=getattr(torch, dtype), attn_implementation="sdpa", **more

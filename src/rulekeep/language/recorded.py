@@ -4,10 +4,8 @@
     recorded.turns(stream, 2048, tokens_of)      # the turns of one prompt
     recorded.named(families)                     # options that stand in them as words
 
-A file is JSON Lines, a conversation a line, or one array of conversations. A conversation is a list
-of messages, or an object that has one as `messages` or `conversations`. A message has a `role` and
-a `content`, or `from` and `value`. Turns of users and assistants are read, and what tools or a
-system say is left out. A mark of a template, such as `<|im_end|>`, gets a space. No torch.
+Turns of users and assistants are read, and what tools or a system say is left out. A mark of a
+template, such as `<|im_end|>`, gets a space. No torch.
 """
 
 import hashlib
@@ -16,21 +14,18 @@ import random
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from rulekeep.language.chat import Counter, Message, parted, whole_letters
+from rulekeep.compaction.messages import as_messages, read_chats, role_of
+from rulekeep.language.chat import Counter, Message, parted
 from rulekeep.language.families import Families, options_in
 from rulekeep.printable import counted
 from rulekeep.specs import UsageError
 
 Turn: TypeAlias = tuple[Message, Message]
 
-_LISTS = ("messages", "conversations", "conversation")
-_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
-_FORM = 'write {"messages": [{"role": "user", "content": "Hello."}, …]}, one conversation a line'
 # Marks of turns and of thought in the templates of chat models. An endpoint does not say which are
 # its own, and reads them as such.
 _MARKS = re.compile(
@@ -52,9 +47,6 @@ class Recorded(NamedTuple):
 
         The conversation goes on to its end. Others follow in an order that is drawn, and last the
         turns before the first.
-
-        Raises:
-            UsageError: all of them are shorter, or no turn is so short.
         """
         sizes = [len(one) for one in self.conversations]
         (first,) = drawn.choices(range(len(sizes)), sizes)
@@ -111,115 +103,28 @@ class Recorded(NamedTuple):
 
 
 def read_chat(path: str) -> Recorded:
-    """The conversations of a file.
-
-    Raises:
-        UsageError: it cannot be read, or a part of it is no conversation.
-    """
-    try:
-        return _read(path, Path(path).stat().st_mtime_ns)
-    except OSError as error:
-        raise UsageError(f"--chat {path}: {error.strerror}; name a file of JSON Lines") from None
-    except ValueError as error:
-        raise UsageError(f"--chat {path}: {error}") from None
-
-
-# A command asks for it with every cell.
-@lru_cache(maxsize=4)
-def _read(path: str, _changed: int) -> Recorded:
-    """Raises `ValueError` where a part of the file is no conversation."""
-    conversations = []
-    for place, conversation in parts(Path(path).read_bytes()):
-        try:
-            turns = tuple(_turns(conversation))
-        except ValueError as error:
-            raise ValueError(f"{place} is no conversation ({error}); {_FORM}") from None
-        if turns:
-            conversations.append(turns)
+    """The conversations of a file; `UsageError` where it cannot be read, or has none."""
+    conversations = tuple(filter(None, read_chats(path, _turns)))
     if not conversations:
-        raise ValueError(f"has no user's message with a reply; {_FORM}")
-    return Recorded(path, tuple(conversations))
+        raise UsageError(f"--chat {path}: has no user's message with a reply")
+    return Recorded(path, conversations)
 
 
-def parts(whole: bytes) -> Iterator[tuple[str, Any]]:
-    """Each conversation and what to call it.
-
-    Raises:
-        ValueError: a line is no JSON.
-    """
-    try:
-        found = json.loads(whole)
-    except ValueError:
-        for number, line in enumerate(whole.splitlines(), start=1):
-            if line.strip():
-                try:
-                    yield f"line {number}", json.loads(line)
-                except ValueError:
-                    raise ValueError(f"line {number} is no JSON in UTF-8; {_FORM}") from None
-        return
-    if isinstance(found, list) and not any(_role(one) for one in found):
-        yield from ((f"entry {number}", one) for number, one in enumerate(found, start=1))
-    else:
-        yield "it", found
-
-
-def _turns(found: Any) -> Iterator[Turn]:
-    """Each user's message with the reply to it; messages of one role in a row are one.
-
-    Raises:
-        ValueError: it is no list of messages, or nobody speaks in it.
-    """
-    listed = conversation_of(found)
-    roles = [_role(one) for one in listed]
-    if listed and not {*roles} & _ROLES.keys():
-        raise ValueError(f"its roles are {', '.join(sorted({ascii(one) for one in roles}))}")
+def _turns(listed: list[Any]) -> tuple[Turn, ...]:
+    """Each user's message with the reply to it; messages of one role in a row are one."""
+    spoken = as_messages([one for one in listed if role_of(one) in ("user", "assistant")])
     said = [
-        (_ROLES[role], text)
-        for role, one in zip(roles, listed, strict=True)
-        if role in _ROLES and (text := _text(one))
+        (one["role"], text) for one in spoken if (text := parted(_MARKS, one["content"].strip()))
     ]
     joined = [
         (role, "\n\n".join(text for _, text in texts))
         for role, texts in groupby(said, lambda one: one[0])
     ]
-    for (role, asked), (_, replied) in pairwise(joined):
-        if role == "user":
-            yield Message("user", asked), Message("assistant", replied)
-
-
-def conversation_of(found: Any) -> list[Any]:
-    """The list of messages that a conversation is, or has.
-
-    Raises:
-        ValueError: there is none.
-    """
-    listed = found
-    if isinstance(found, dict):
-        keys = [key for key in _LISTS if key in found]
-        if not keys:
-            has = ", ".join(map(ascii, found)) or "nothing"
-            raise ValueError(f"no list messages; it has {has}")
-        listed = found[keys[0]]
-    if not isinstance(listed, list):
-        raise ValueError("no list of messages")
-    return listed
-
-
-def _role(message: Any) -> str:
-    role = message.get("role", message.get("from")) if isinstance(message, dict) else None
-    return role.lower() if isinstance(role, str) else ""
-
-
-def _text(message: dict[str, Any]) -> str:
-    """The words of a message; a list of parts may hold images and calls of tools as well."""
-    content = message.get("content", message.get("value"))
-    parts = [one.get("text") if isinstance(one, dict) else one for one in _listed(content)]
-    text = "\n\n".join(one for one in parts if isinstance(one, str))
-    return parted(_MARKS, whole_letters(text).strip())
-
-
-def _listed(content: Any) -> list[Any]:
-    return content if isinstance(content, list) else [content]
+    return tuple(
+        (Message("user", asked), Message("assistant", replied))
+        for (role, asked), (_, replied) in pairwise(joined)
+        if role == "user"
+    )
 
 
 def _length(turn: Turn) -> int:

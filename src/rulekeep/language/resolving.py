@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rulekeep.language.chat import converse
 from rulekeep.language.compressions import Compression
-from rulekeep.language.declared import check_declared, model_digest
+from rulekeep.language.declared import check_positions, model_digest
 from rulekeep.language.families import Families, digest_of, digest_of_checks, read_families
 from rulekeep.language.recorded import Recorded, read_chat
 from rulekeep.language.system import SystemPrompt, read_system
@@ -36,26 +36,18 @@ class ResolvedLanguage(Identified[LanguageSpec]):
 
 
 def check_library(option: str, name: str) -> None:
-    """Whether what an option needs is installed, without loading it.
-
-    Raises:
-        UsageError: it is not.
-    """
+    """Whether what an option needs is installed, without loading it."""
     if find_spec(name) is None:
         raise UsageError(f"{option} needs {name}: pip install 'rulekeep[language]'")
 
 
 def resolve_language(spec: LanguageSpec) -> ResolvedLanguage:
-    """Finds the families and the model of a spec; the model is not loaded.
-
-    Raises:
-        UsageError: one of them is not there, or cannot be.
-    """
+    """Finds the families and the model of a spec; the model is not loaded."""
     # Before hours of reading: whether what reads is installed.
     option, library = ("--endpoint", "openai") if spec.endpoint else ("--model", "transformers")
     check_library(option, library)
     if not spec.endpoint:
-        check_declared(Path(spec.model), spec.distance)
+        check_positions(Path(spec.model), spec.distance)
     families, chosen, system = chosen_families(spec)
     asked = spec.model_dump(
         mode="json",
@@ -125,11 +117,7 @@ def chosen_families(spec: LanguageSpec) -> tuple[Families, Families, SystemPromp
 
 
 def _checked(families: Families) -> str:
-    """What identifies the checks of written replies.
-
-    Raises:
-        UsageError: a family's own reply does not pass its check.
-    """
+    """What identifies the checks of written replies."""
     for name, one in families.items():
         try:
             one.check_finds_replies()

@@ -11,23 +11,18 @@ are made of them later (`rulekeep.language.figures`). A run that is stopped goes
 prompt it has saved.
 """
 
-import json
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from rulekeep.language.chat import Conversation, converse
+from rulekeep.language.checkpointed import checkpointed
 from rulekeep.language.compactors import compact
 from rulekeep.language.contract import Model
 from rulekeep.language.families import is_stored
 from rulekeep.language.judging import model_for, scored, written
 from rulekeep.language.resolving import ResolvedLanguage
-from rulekeep.records.store import RunFolder, Values, text_bytes, write_bytes
+from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import costs
-from rulekeep.specs import UsageError
-
-CHECKPOINT_SECONDS = 20.0
 
 
 def run(
@@ -44,18 +39,10 @@ def run(
         from rulekeep.running.building import check_device
 
         check_device(spec.device)
-    known = _load(folder.checkpoint)
     model = model_for(spec.endpoint, spec.model, spec.device, spec.dtype, spec.template)
-    saved = time.monotonic()
-    done = len(known["tokens"])
-    for number in range(done, spec.prompts):
-        began = time.perf_counter()
-        try:
-            rows, tokens, measured = _judged(model, resolved, number)
-        except UsageError:
-            # What an endpoint or a compactor has done so far may have cost hours.
-            write_bytes(folder.checkpoint, text_bytes(json.dumps(known)))
-            raise
+
+    def step(known: dict[str, Any], number: int) -> None:
+        rows, tokens, measured = _judged(model, resolved, number)
         known["choices"] += rows
         known["tokens"].append(tokens)
         # The mean over prompts, as of the tokens; a checkpoint holds that of the prompts so far.
@@ -63,18 +50,11 @@ def run(
             for text, size in sizes.items():
                 before = known[what].get(text, size)
                 known[what][text] = before + (size - before) / len(known["tokens"])
-        known["seconds"] += time.perf_counter() - began
-        progress(number + 1)
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            write_bytes(folder.checkpoint, text_bytes(json.dumps(known)))
-            saved = time.monotonic()
+
+    start: dict[str, Any] = {"choices": [], "tokens": [], "bytes": {}, "left": {}}
+    values, known = checkpointed(resolved, folder, progress, start, step)
     return {
-        "status": "done",
-        "reason": None,
-        "spec": spec.as_recorded,
-        "source": resolved.source,
-        "history": [],
-        "evaluations": [],
+        **values,
         "choices": known["choices"],
         "costs": {
             "seconds": known["seconds"],
@@ -86,15 +66,6 @@ def run(
         "environment": {**costs.environment(), "device": spec.device, **model.libraries},
         "notes": _notes(model, resolved),
     }
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """What was scored before a stop; nothing where that cannot be read."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = {}
-    return {"choices": [], "tokens": [], "bytes": {}, "left": {}, "seconds": 0.0, **found}
 
 
 def _conversation(model: Model, resolved: ResolvedLanguage, number: int) -> Conversation:

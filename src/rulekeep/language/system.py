@@ -58,11 +58,7 @@ class SystemPrompt(NamedTuple):
 
 
 def read_system(path: str, families: Families) -> SystemPrompt:
-    """The prompt of a file, and those of its rules that are of these families.
-
-    Raises:
-        UsageError: it cannot be read, or its rules cannot be measured together.
-    """
+    """The prompt of a file, and those of its rules that are of these families."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:

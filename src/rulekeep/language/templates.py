@@ -15,7 +15,6 @@ from typing import Any
 
 from rulekeep.language.chat import SYSTEM, Message, parted
 from rulekeep.language.contract import shared
-from rulekeep.language.declared import NO_TEMPLATE
 from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
 
@@ -31,13 +30,9 @@ class ChatTemplate:
     """A tokenizer with its chat template."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Takes a loaded tokenizer.
-
-        Raises:
-            UsageError: it has no chat template, or does not know plain words.
-        """
+        """Takes a loaded tokenizer."""
         if not getattr(tokenizer, "chat_template", None):
-            raise UsageError(f"model: {NO_TEMPLATE}")
+            raise UsageError("model: its tokenizer has no chat template; name a chat model")
         self.tokenizer = tokenizer
         # transformers 5.24 reads some folders as another class of tokenizer than 5.2 does.
         if tokenizer.unk_token_id in self.tokens(SYSTEM):
@@ -52,9 +47,6 @@ class ChatTemplate:
         What looks like a token of control gets a space in it: it would end the message. A template
         without a place for a system prompt has it at the beginning of the first user's turn. The
         thought of a model that thinks is empty.
-
-        Raises:
-            UsageError: the chat template refuses these messages.
         """
         turns = [{"role": one.role, "content": self._plain(one.text)} for one in messages]
         if turns[0]["role"] == "system" and not self.takes_system:
@@ -90,9 +82,6 @@ class ChatTemplate:
 
         That is their text, where it stays as a request follows: or else what requests have in
         common. Some templates write the last reply otherwise once there is one after it.
-
-        Raises:
-            UsageError: the chat template refuses these messages, or two requests share no text.
         """
         # A system prompt in the last user's turn is no part of it: that turn moves on.
         later = [Message("user", "Z"), Message("assistant", "Z")] if len(messages) > 1 else []
@@ -112,11 +101,7 @@ class ChatTemplate:
         return whole if ends and common.startswith(whole) else common
 
     def after(self, head: str, text: str) -> list[int]:
-        """Token ids of what follows a head in a text.
-
-        Raises:
-            UsageError: the text does not begin with it.
-        """
+        """Token ids of what follows a head in a text."""
         if not text.startswith(head):
             raise UsageError(_CHANGES)
         # Many tokenizers begin a text of its own with a space.
@@ -164,11 +149,7 @@ class ChatTemplate:
         return tuple(found)
 
     def tokens_of(self, messages: Sequence[Message]) -> int:
-        """How many tokens some turns add to a conversation.
-
-        Raises:
-            UsageError: the chat template refuses them.
-        """
+        """How many tokens some turns add to a conversation."""
         system, request = Message("system", "."), Message("user", ".")
         # Before a request, since a template may write the last turn otherwise.
         with_them, without = (

@@ -16,7 +16,6 @@ from rulekeep.reporting.tables import (
     Cell,
     Table,
     Value,
-    csv_lines,
     number_cell,
     without_usual,
     words,
@@ -33,11 +32,6 @@ MENTIONS = {
     f"word{RIVALS_ALONE}": "rivals alone as words",
     f"instruction{RIVALS_ALONE}": "rivals alone as rules",
 }
-CSV_HEADER = (
-    "model", "distance", "tokens_read", "placement", "rules", "mentions", "control", "compression",
-    "cache_bytes", "tokens_left", "family", "figure", "mean", "low_95", "high_95", "chance",
-    "prompts", "seed", "chat",
-)  # fmt: skip
 # What is not shown where all cells have it.
 USUAL = {"chat": "", "rules at": "start", "control": "none", "rules": "4", "seed": "1"}
 _LEAST_KEPT = 3
@@ -50,9 +44,6 @@ UNCHOSEN = (
 APART = ("model", "families", "replies", "seed")
 # What a ranking shows whatever it says.
 _RANKED = ("compression", "retention")
-# What a guess gets right is known of these alone.
-_OF_A_RULE = ("retention", "retention_over_families", "said")
-
 Cells: TypeAlias = Mapping[Place, tuple[Record, Mapping[str, Followed]]]
 
 
@@ -255,39 +246,6 @@ def _cells(found: Cells) -> Table:
     title = ", ".join(["Rules in words", *models])
     told = words("language", title=title, limits=limits)
     return Table.of("language", *told, without_usual(_rows(found), usual))
-
-
-def csv_text(found: Cells) -> str:
-    """Every figure of every cell on a line of its own, unrounded."""
-    more = [key for key in _differing(found) if key not in CSV_HEADER]
-    return csv_lines((*CSV_HEADER, *more), _csv_lines(found, more))
-
-
-def _csv_lines(found: Cells, more: Sequence[str]) -> Iterator[list[object]]:
-    for at, (record, kept) in found.items():
-        for compression, one in kept.items():
-            read = record.costs.get("tokens_per_prompt")
-            place = [at.model, at.distance, read, at.placement, at.rules, at.mentions, at.control]
-            sizes = record.cache_bytes, record.tokens_left
-            place += [compression, *(one.get(compression) for one in sizes)]
-            last = [at.seed, at.chat, *(getattr(at, key) for key in more)]
-            figures = {
-                "retention": one.retention, "retention_over_families": one.over_families,
-                "all_rules": one.all_rules, "gain_nats": one.gain,
-                "minus_whole": one.difference, "said": one.said, "stored": one.stored,
-            }  # fmt: skip
-            for figure, of in figures.items():
-                if of is not None:
-                    has_chance = figure in _OF_A_RULE and not _has_no_floor(at)
-                    chance = one.chance if has_chance else None
-                    ends = of.mean, of.low, of.high
-                    yield [*place, "", figure, *ends, chance, one.prompts, *last]
-            for rank, mean in one.by_rank.items():
-                figure = f"retention_of_rule_{rank + 1}"
-                yield [*place, "", figure, mean, None, None, None, one.prompts, *last]
-            for family, mean in one.by_family.items():
-                rules = one.rules_of[family]
-                yield [*place, family, "retention", mean, None, None, None, rules, *last]
 
 
 def _families(found: Cells) -> Table:

@@ -64,7 +64,7 @@ from rulekeep.speed.record import SpeedRecord
 
 FIGURES = "figures"
 _HEADING = "# Which rules survive, for how long, at what cost"
-_FILES = ("report.md", "report.html", "tables.csv", "language.csv")
+_FILES = ("report.md", "report.html", "tables.csv")
 # Tables of many rows, which the Markdown leaves to the page.
 _LONG = ("writes", "runs")
 
@@ -211,7 +211,7 @@ def write_report(
         shown += [certified, main_tables.failures(table), main_tables.environments(table)]
     in_words, compacted = language.cells(of_words), cells(of_compaction)
     answers = [*language.answers(in_words), *compaction.answers(compacted, of_compaction)]
-    files = {"language.csv": language.csv_text(in_words)} if in_words else {}
+    files = dict[str, str]()
     if records or not apart:
         files["tables.csv"] = main_tables.csv_text(groups)
     explained, unplaced = explaining.explained(table, explanations)

@@ -15,7 +15,6 @@ from pyarrow import parquet
 
 from rulekeep.compaction.messages import word_count
 from rulekeep.language.chat import Message, converse
-from rulekeep.language.compactors import transcript
 from rulekeep.language.contract import REPLY_TOKENS
 from rulekeep.language.families import read_families
 from rulekeep.specs import LanguageSpec
@@ -39,8 +38,9 @@ def rows(distance: int, prompts: int, seed: int) -> Iterator[dict[str, Any]]:
         )
         for task, talk in (("binding", stated), ("floor", without), ("bound", stated)):
             system, *turns = talk.messages
+            said = "\n".join(f"{turn.role}: {turn.text}" for turn in turns)
             # kvpress has one turn of the user: context, then question.
-            context = f"{system.text}{TALK if turns else ''}{transcript(turns)}\n\n"
+            context = f"{system.text}{TALK if turns else ''}{said}\n\n"
             for one, rule in zip(stated.asked, stated.rules, strict=True):
                 family = families[one.family]
                 yield {
