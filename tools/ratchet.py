@@ -131,7 +131,10 @@ def ceilings(text: str) -> dict[str, int]:
 def raised() -> list[str]:
     """Each raise of a ceiling, in the history or not committed yet, that no changelog names."""
     history = subprocess.run(
-        ["git", "log", "--reverse", "--format=", "-p", "-U0", "--", "pyproject.toml"],
+        [
+            "git", "log", "--first-parent", "--reverse", "--format=", "-p", "-U0", "--",
+            "pyproject.toml",
+        ],
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     changelog, unnamed, spent = CHANGELOG.read_text(), [], Counter[str]()

@@ -1,4 +1,4 @@
-"""The id of a run, a hash of what was asked for and of declared versions; its source; checksums.
+"""The id of a run, a hash of what was asked for and of declared versions; and its source.
 
     id = hash(kind, spec without default values, {protocol, task, mixers: version})
 
@@ -62,25 +62,6 @@ def differing(recorded: Versions, here: Versions) -> str:
         for name, version in here.items()
         if recorded.get(name) != version
     )
-
-
-class CorruptRecordError(ValueError):
-    """A file is no whole record; the message says why."""
-
-
-def checksum(values: dict[str, Any]) -> str:
-    """SHA-256 of values in one canonical form."""
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def checked(values: Any) -> dict[str, Any]:
-    """Values without the checksum in them, which must match."""
-    if not isinstance(values, dict) or "checksum" not in values:
-        raise CorruptRecordError("no checksum in it")
-    if values.pop("checksum") != checksum(values):
-        raise CorruptRecordError("its checksum does not match its content")
-    return values
 
 
 def _of_package() -> str:
