@@ -60,7 +60,6 @@ BAD = [
     ("report no_records", "no_records", "rulekeep resume no_records"),
     ("report whole --out a_file", "--out a_file", "name another folder"),
     ("test nowhere --contexts 64", "nowhere", "name that of a run, RUNS/ID"),
-    ("test whole/made-up --contexts 128", "no weights were kept", "let rulekeep explain"),
     ("explain whole/made-up --examples 3", "3", "must be from 40"),
     (
         "check torch.nn:Linear",

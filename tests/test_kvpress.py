@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import tiny_chat
 import torch
@@ -117,6 +116,8 @@ def test_rows_are_those_that_kvpress_can_ask(rows: Rows) -> None:
 
 @pytest.mark.process
 def test_a_reply_counts_if_it_shows_the_right_option_alone(rows: Rows) -> None:
+    pd = pytest.importorskip("pandas")
+
     def replied(say: Callable[[Any, int], str]) -> dict[str, float]:
         for row in rows:
             family = FAMILIES[row["family"]]

@@ -35,6 +35,7 @@ NOT_LOOKED_AT = {
     "SaysInFloat32", "KeepsAStateInFloat32", "KeepsHalfAComplexState", "RoundsInFloat32",
     "TakesTheDefaultDevice", "Overflows", "PeeksFar", "PeeksFurther", "PeeksInLongChunks",
     "PeeksBetweenTheUsualLengths", "SeesFromTheFifthOfNine", "ForgetsFar", "ForgetsInChunks",
+    "KeepsItsPenalty",
 }  # fmt: skip
 
 

@@ -15,13 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rulekeep.mixers.matrix import MatrixMixer
-from rulekeep.mixers.published import (
-    DecayStart,
-    HalfLife,
-    Parts,
-    rate_of_half_life,
-    start_decays,
-)
+from rulekeep.mixers.published import DecayStart, HalfLife, Parts, rate_of_half_life, start_decays
 
 
 class Fading(MatrixMixer):

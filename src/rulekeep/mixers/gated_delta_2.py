@@ -42,10 +42,11 @@ class GatedDelta2(ChannelDecay):
     def _read(
         self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
     ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+        decay = self._log_decay(x)
         queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=2)
         erasers = keys * self.erase(x).sigmoid().unflatten(-1, (self.heads, self.key_width))
         values = values * self.write(x).sigmoid().unflatten(-1, (self.heads, self.value_width))
-        whole, decay = torch.ones_like(values[..., :1]), self._log_decay(x)
+        whole = torch.ones_like(values[..., :1])
         if self.in_turn:
             return token_loop(
                 queries, keys, values, *state, log_decay=decay, write=whole, erasers=erasers
