@@ -30,7 +30,6 @@ from rulekeep.analysis.rows import (
     steps_to_learn,
 )
 from rulekeep.analysis.summary import summarise
-from rulekeep.analysis.table import spoken
 
 ROTARY = {"positions": "rotary"}
 
@@ -273,24 +272,6 @@ def test_a_model_from_outside_stands_at_the_longest_training_length_of_its_task(
     assert (run.context, run.trained_at) == (128, None)
     (alone,) = read_runs([outside])[0]
     assert alone.context == 1024
-
-
-@pytest.mark.parametrize(
-    ("options", "label"),
-    [
-        ((), "delta"), ((("conv_size", "4"),), "delta, convolution"),
-        ((("conv_size", "3"), ("heads", "2")), "delta, convolution 3, heads 2"),
-        ((("added_positions", "earliness"), ("heads", "2")), "delta, heads 2, earliness"),
-        ((("added_positions", "learned"), ("positions", "none")), "delta, learned positions"),
-        ((("added_positions", "learned"), ("positions", "rotary")),
-         "delta, rotary, learned positions"),
-        ((("a_b", "True"), ("c.d_e", "False")), "delta, a b, no c d e"),
-    ],
-)  # fmt: skip
-def test_a_label_says_each_option_in_words(
-    options: tuple[tuple[str, str], ...], label: str
-) -> None:
-    assert spoken("delta", options) == label
 
 
 def test_a_name_has_what_was_asked_for_and_what_differs_between_models() -> None:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -214,11 +213,6 @@ def test_a_revision_names_another_option_as_the_one_it_replaces() -> None:
             assert named[asked.option]
 
 
-def test_too_many_rules_at_once_are_refused() -> None:
-    with pytest.raises(UsageError, match="rules_at_once 60: only"):
-        converse(SHIPPED, spec(rules_at_once=60), "test", 0, words)
-
-
 # Scores
 
 
@@ -398,18 +392,6 @@ def test_a_model_that_makes_its_queries_otherwise_is_refused_that_eviction_alone
         assert {layer.keys.shape[2] for layer in cut.cache.layers} == {read.tokens // 2}
 
 
-def test_a_model_that_hides_what_it_attends_to_is_refused_those_evictions_alone(
-    model: ChatModel,
-) -> None:
-    more = {"new_decoder_architecture": True, "num_kv_heads": 2}
-    other = of_family("Falcon", model.tokenizer, **more)
-    for name in ("tova", "h2o", "snapkv"):
-        with pytest.raises(UsageError, match=f"^compress {name}: needs attending"):
-            other.opened(CHAT, [name])
-    names = ["streaming_llm", "knorm", "random"]
-    assert {len(one) for one in other.opened(CHAT, names).seen.values()} == {2}
-
-
 OWN = """
 import torch
 def small(keys): return -keys.float().norm(dim=-1)
@@ -423,12 +405,6 @@ def product(queries, keys, layer, *, width=16):
     seen = logits.softmax(-1).mean(1, keepdim=True)
     seen[..., -1] = torch.inf
     return seen.expand(-1, keys.shape[1], -1)
-def drops(keys, values):
-    keys.zero_(), values.zero_()
-    return torch.arange(keys.shape[2]).expand(keys.shape[:3])
-def flat(keys): return keys[0, 0, :, 0]
-def undefined(keys): return small(keys) * torch.nan
-def fails(keys): raise RuntimeError("no")
 """
 
 
@@ -447,22 +423,6 @@ def test_an_eviction_of_the_users_scores_as_its_formula_does_among_ours(model: C
     for name, ours in zip(names, twins.values(), strict=True):
         for found, wanted in zip(read.seen[name], read.seen[ours], strict=True):
             assert torch.allclose(found, wanted, atol=1e-5), name
-
-
-@pytest.mark.usefixtures("own")
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("flat", "return a number for each token of each head"),
-        ("undefined", "return a number for each token of each head"),
-        ("fails", r"RuntimeError: no \(own.py, line \d+\)"),
-    ],
-)
-def test_an_eviction_of_the_users_that_fails_is_named(
-    model: ChatModel, name: str, said: str
-) -> None:
-    with pytest.raises(UsageError, match=f"compress own.py:{name}: {said}"):
-        model.opened(CHAT, [f"own.py:{name}"])
 
 
 @pytest.mark.usefixtures("own")
@@ -490,12 +450,6 @@ def test_a_cell_has_an_eviction_of_the_users_beside_ours(folder: Path, tmp_path:
 def shortened(model: Any, name: str, share: float, messages: Any = None) -> compactors.Shorter:
     messages = messages or converse(SHIPPED, spec(distance=200), "test", 0, words).messages
     return compactors.compact(messages, Compression.parse(f"{name}@{share}"), model)
-
-
-def test_an_empty_summary_is_refused() -> None:
-    silent: Any = SimpleNamespace(tokens=str.split, written=lambda *_: "")
-    with pytest.raises(UsageError, match="returned no text of"):
-        shortened(silent, "summary", 0.5)
 
 
 OUTSIDE = """
@@ -528,26 +482,6 @@ def test_a_compactor_from_outside_that_fails_is_named(
         (tmp_path / script).chmod(0o755)
     with pytest.raises(UsageError, match=said):
         shortened(model, name, 0.5)
-
-
-def test_families_are_chosen_by_as_many_rules_whatever_a_prompt_has() -> None:
-    for replies in ("scored", "written"):
-        prompts = [
-            rules
-            * language._admission_prompts(spec(rules_at_once=rules, replies=replies), len(SHIPPED))
-            for rules in (1, 2, 3, 4)
-        ]
-        assert len({*prompts}) == 1
-
-
-def test_the_fewer_prompts_the_more_families_are_asked_for_without_being_stated() -> None:
-    assert language._unstated(spec(), 28, 1) == 28
-    for families, prompts in ((28, 20), (28, 100), (6, 20), (6, 5)):
-        unstated = language._unstated(spec(), families, prompts)
-        assert unstated >= 2
-        assert unstated * prompts >= 4 * families
-    assert language._unstated(spec(), 28, 1000) == 2
-    assert language._unstated(spec(replies="written"), 28, 20) == 0
 
 
 # What is said of it
@@ -649,29 +583,6 @@ def test_without_rules_each_family_is_held_against_chance() -> None:
     assert "family-2 1.000" in note
     table = shown.tables(shown.cells([leaking]))[-1]
     assert [row[0].text for row in table.rows if row[1].text.endswith("off")] == off
-
-
-def test_written_replies_are_held_against_no_chance() -> None:
-    def cell(control: str) -> Record:
-        rows = choices(lambda option, _: 1.0 * (np.arange(3) == option) * (control == "none"))
-        return record(
-            (one._replace(judged="written") for one in rows), control=control, distance=128,
-            mentions="none", placement="start", families=["family-1"],
-        )  # fmt: skip
-
-    found = shown.cells([cell("none"), cell("no_rules")])
-    table, *_, without = shown.tables(found)
-    for text in (table.meaning, without.meaning):
-        assert "A written reply is not chosen among options" in text
-        assert "floor" in text
-    assert {row[table.header.index("floor")].text for row in table.rows} == {"–"}
-    assert "must hold chance" not in without.meaning
-    (note,) = shown.notes(shown.cells([cell("none")]))
-    assert "the floor of written replies" in note
-    scored = shown.cells([cell_of("none")])
-    table = shown.tables(scored)[0]
-    assert table.rows[0][table.header.index("floor")].text == "0.333"
-    assert "written" not in shown.tables(scored)[0].meaning
 
 
 def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
@@ -803,21 +714,6 @@ def test_what_differs_in_model_families_or_seed_is_told_apart_everywhere(
     assert "families" not in shown.tables(alike)[0].header
     said = shown.answers(alike)[0].said[0]
     assert said.startswith("m follows 1.000 of its rules after 99 tokens")
-
-
-def test_the_report_says_what_each_family_keeps_under_each_compression(tmp_path: Path) -> None:
-    lost = [*choices(lambda *_: LIKELY, compress="knorm@0.5")]
-    one = cell_of("none")
-    one = one.model_copy(update={"choices": (*one.choices, *lost)})
-    table = shown.tables(shown.cells([one]))[1]
-    assert table.header[-3:] == ("rules", "none", "knorm@0.5")
-    assert len(table.rows) == 6
-    assert {row[-2].text for row in table.rows} == {"1.00"}
-    assert {row[-1].text for row in table.rows} == {"0.33"}
-    assert sum(float(row[-3].text) for row in table.rows) == 160
-    said = shown.answers(shown.cells([one]))[0].said
-    assert said[0] == "m follows 1.000 of its rules after 9 tokens of chat, no option mentioned."
-    assert said[1] == "Compressed, it follows 0.333 under knorm@0.5."
 
 
 def test_a_cell_that_failed_is_no_broken_record() -> None:
@@ -965,32 +861,19 @@ def test_a_command_counts_by_its_words_and_the_files_among_them(
     ("options", "said"),
     [
         ("--model Qwen/Qwen3-0.6B", "as in hf download Qwen/Qwen3-0.6B --local-dir qwen"),
-        ("--model {}/model.safetensors", "is no .gguf; name the folder, {}"),
         ("--model {} --compress snap@0.5", "choose from none"),
-        ("--model {} --compress ./nowhere@0.5", "cannot be run"),
         ("--model {} --compress snapkv@2", "above 0 and at most 1"),
-        ("--model {} --compress kivi@0.5", "write 2, 4 or 8 bits"),
-        ("--model {} --compress kivi+ends@4bit", "leave the guard out"),
         ("--model {} --compress mine.py:cache@0.5", "takes budget; an eviction takes keys, "),
         ("--endpoint http://a/v1 --model m --compress mine.py:cut@0.5", "has no cache to cut"),
-        ("--model {} --compress mine.py:text@0.5", "takes words; a compactor takes messages, "),
-        ("--model {} --compress mine.py:fine+ends@0.5", "leave the guard out"),
-        ("--model {} --template {}/config.json", "leave it out"),
         ("--model {} --compress none,none", "name each once"),
-        ("--model {} --rules nowhere.toml", "name a TOML file"),
         ("--model {} --rules-at-once 60", "can stand together"),
-        ("--model {} --chat {}/config.json", "no list of messages"),
-        ("--model .", "has no weights"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_2(
     folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
     options: str, said: str,
 ) -> None:  # fmt: skip
-    (tmp_path / "mine.py").write_text(
-        "def cache(keys, values, budget): ...\ndef cut(keys): ...\n"
-        "def text(words): ...\ndef fine(text, budget): ..."
-    )
+    (tmp_path / "mine.py").write_text("def cache(keys, values, budget): ...\ndef cut(keys): ...\n")
     code, _, error = run("language", *options.replace("{}", str(folder)).split(), "--out", "runs")
     assert (code, error.count("\n")) == (2, 1), error
     assert said.replace("{}", str(folder)) in error

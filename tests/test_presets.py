@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from inspect import signature
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,8 @@ import torch
 from report_records import asked, typed
 from scripts import script
 
-from rulekeep.commands.options import named_options
 from rulekeep.records.store import Record
-from rulekeep.running.building import own_options_first, resolve
+from rulekeep.running.building import resolve
 from rulekeep.running.costs import state_bytes
 from rulekeep.running.training import build
 from rulekeep.specs import AnySpec, MixerSpec, RunSpec, UsageError, mixer_specs
@@ -76,18 +74,6 @@ def test_options_in_brackets_go_to_the_mixer_or_to_the_run() -> None:
     assert one.spec(seed=3).mixer_options == {"heads": 8}
 
 
-def test_an_option_may_be_written_with_hyphens_and_a_files_name_keeps_its_own() -> None:
-    typed = {"half-life": "8", "my-file.py:M.half-life": "8", "sliding-window.sinks": "1"}
-    (one,) = mixer_specs(f"a+b[{','.join(f'{key}={value}' for key, value in typed.items())}]")
-    assert [*one.options] == ["half_life", "my-file.py:M.half_life", "sliding_window.sinks"]
-    nested = {
-        "half-life": "8",
-        "my-file": {"py:M": {"half-life": "8"}},
-        "sliding-window": {"sinks": "1"},
-    }
-    assert dict(named_options(nested)) == one.options
-
-
 def test_a_variant_is_written_as_it_is_read() -> None:
     others = mixer_specs(
         'my.py:M[on=true,off=false,a=null,b=none,c=0.5,d="1e3",e="true",f="null",g="NaN",'
@@ -98,34 +84,6 @@ def test_a_variant_is_written_as_it_is_read() -> None:
     ]  # fmt: skip
     for one in (*CATALOGUE, *SIZED, *BYTES, *LADDER.LADDER, *others):
         assert mixer_specs(one.text) == (one,)
-
-
-def test_an_option_of_the_mixer_is_its_own_though_a_run_has_a_setting_of_that_name(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(
-        "from torch import nn\n\nclass M(nn.Module):\n"
-        "    def __init__(self, width, *, steps: int = 2): super().__init__()\n"
-        "    def init_state(self, batch_size): return ()\n"
-        "    def forward(self, x, state=None): return x, ()\n"
-    )
-    text = f"{path}:M[steps=1,width=32],attention+{path}:M[steps=3],delta[steps=60]"
-    own, hybrid, other = map(own_options_first, mixer_specs(text))
-    assert (own.options, own.settings) == ({"steps": 1}, {"width": 32})
-    assert (hybrid.options, hybrid.settings) == ({"steps": 3}, {})
-    assert (other.options, other.settings) == ({}, {"steps": 60})
-    assert resolve(own.spec()).spec.mixer_options == {"steps": 1}
-
-
-@pytest.mark.parametrize(
-    "setting", ["seed=3", "task=recite", "mixer=slots", "task_options=1", "mixer_options=1"]
-)
-def test_what_a_sweep_varies_is_no_variants_to_set(setting: str) -> None:
-    (one,) = mixer_specs(f"delta[{setting}]")
-    name = setting.partition("=")[0]
-    with pytest.raises(UsageError, match=f"delta: the sweep sets {name}; leave it out"):
-        quick(mixers=[one])
 
 
 def test_a_rate_of_its_own_is_refused_where_a_grid_chooses_it() -> None:
@@ -338,24 +296,6 @@ def test_the_catalogue_chooses_on_early_recite_and_keeps_the_grids_run_of_the_ch
     assert {spec.steps for spec in runs} == {1000}
 
 
-def test_each_rung_of_the_ladder_is_one_change_and_the_last_is_ours() -> None:
-    made = [(one.mixer, dict(one.options), dict(one.settings)) for one in LADDER.LADDER]
-    assert made[-1] == (
-        "sparse_delta",
-        {"short_convolution": False},
-        {"hidden": 240, "added_positions": "earliness"},
-    )
-    assert LADDER.LADDER[-1] == CATALOGUE[-1]
-    undone = [set(options) for mixer, options, _ in made if mixer == "sparse_delta"]
-    # Without a penalty its other two options do nothing.
-    undone = [
-        one | {"penalty_margin", "penalty_start"} if "gate_penalty" in one else one
-        for one in undone
-    ]
-    assert [len(a ^ b) for a, b in pairwise([*undone[:6], undone[-1]])] == [1, 1, 1, 1, 1, 1]
-    assert undone[-2] == undone[-1], "without the signal"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("function", [*PRESETS.values(), *OF_STUDIES], ids=lambda one: one.__name__)
 def test_every_preset_and_sweep_of_a_study_can_be_made(
@@ -409,10 +349,3 @@ def test_a_preset_takes_what_the_command_and_the_function_give() -> None:
         ("recite", seed, 96) for seed in (3, 4)
     }
     assert grid_of("standard", None, Grid(learning_rates=(0.001,)))[1]
-    for name, grid, message in (
-        ("smoke", Grid(seeds=(3,)), "seeds (3,): smoke takes none; leave it out"),
-        ("quick", Grid(tasks=("reci",)), "tasks 'reci': did you mean recite?"),
-    ):
-        with pytest.raises(UsageError) as refused:
-            grid_of(name, None, grid)
-        assert message in str(refused.value)

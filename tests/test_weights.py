@@ -20,7 +20,6 @@ from test_faults import Hostile, saved
 from torch import nn
 
 from rulekeep.analysis.table import merged, tabulated
-from rulekeep.executors import LocalExecutor
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.records.weights import TYPES, check_weights
 from rulekeep.running import run as running
@@ -30,7 +29,7 @@ from rulekeep.running.retest_job import Job, retest_job
 from rulekeep.running.training import build
 from rulekeep.running.weights import WeightsError, digest, load_weights, save_weights, weights_of
 from rulekeep.specs import RunSpec, UsageError
-from rulekeep.sweeps import making, planning
+from rulekeep.sweeps import planning
 
 SPEC = tiny.tiny(test_contexts=[64], long_test_examples=3)
 
@@ -98,32 +97,6 @@ def test_a_run_that_is_told_to_keeps_no_weights(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("what", ["run", "sweep", "resume"])
-def test_every_command_that_makes_runs_can_be_told_to_keep_no_weights(
-    run: Callable[..., tuple[int, bytes, str]],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    what: str,
-) -> None:
-    asked = []
-
-    def execute(planned: Any, executor: Any, how: Any) -> Any:
-        asked.append(how.weights)
-        return iter(())
-
-    monkeypatch.setattr(LocalExecutor, "prepare", lambda self: None)
-    monkeypatch.setattr(making, "execute", execute)
-    planning.plan([SPEC], tmp_path / "planned")
-    words = {
-        "run": ["run", "--steps", "2", "--warmup-steps", "0", "--out", "out"],
-        "sweep": ["sweep", tiny.sweep_file(tmp_path, [SPEC]), "--out", "out"],
-        "resume": ["resume", "planned"],
-    }[what]
-    run(*words)
-    run(*words, "--no-weights")
-    assert asked == [True, False]
-
-
 @pytest.mark.core
 @pytest.mark.parametrize("after", [0, 4])
 def test_a_run_that_diverged_keeps_no_weights_not_even_older_ones(
@@ -159,25 +132,6 @@ def test_tied_parameters_and_odd_types_are_kept(tmp_path: Path) -> None:
     sha256 = save_weights(tmp_path / "w", one, run="a", step=1)
     load_weights(tmp_path / "w", other, run="a", step=1, sha256=sha256)
     assert digest(weights_of(one)) == digest(weights_of(other)) == sha256
-
-
-def test_a_model_with_more_than_tensors_keeps_none_and_says_so(tmp_path: Path) -> None:
-    folder = tmp_path / "a"
-    folder.mkdir()
-    mixer = tiny.plugin(tmp_path, "extra")
-    path = Path(mixer.removesuffix(":Mixer"))
-    path.write_text(
-        path.read_text() + "\n    def get_extra_state(self):\n        return {'a': 1}\n"
-        "\n    def set_extra_state(self, state):\n        pass\n"
-    )
-    record = running.run(
-        resolve(tiny.tiny(mixer=mixer)), RunFolder(folder), lambda _: None, lambda *_: None
-    )
-    assert record["status"] == "done"
-    (note,) = record["notes"]
-    assert note.startswith(
-        "its weights were not kept: blocks.0.mixer.module._extra_state is a dict"
-    )
 
 
 # What is wrong with a file.
@@ -378,13 +332,6 @@ def changed(folder: Path, **values: Any) -> dict[str, Any]:
     return record
 
 
-def test_another_torch_is_said_and_the_test_goes_on(finished: Path) -> None:
-    record = read_record(finished / "record.json")
-    changed(finished, environment={**record["environment"], "torch": "1.0"})
-    outcome = add_lengths(finished, 96)
-    assert outcome[0].startswith("the run was made with torch 1.0, and this is ")
-
-
 @pytest.mark.core
 def test_figures_that_differ_in_rounding_are_said_and_kept_and_others_refused(
     finished: Path,
@@ -405,59 +352,12 @@ def test_figures_that_differ_in_rounding_are_said_and_kept_and_others_refused(
     assert "no weights were kept" in refusal(finished, 72)
 
 
-@pytest.mark.parametrize(
-    ("changes", "contexts", "message"),
-    [
-        ({}, (20,), "--contexts 20: must be 4"),
-        ({"added_positions": "learned"}, (96,), "--contexts 96: learned positions end at 64; give"),
-    ],
-)
-def test_lengths_that_cannot_be_are_refused(
-    tmp_path: Path, changes: dict[str, Any], contexts: tuple[int, ...], message: str
-) -> None:
-    folder = finish(tmp_path / "done", tiny.tiny(**changes))
-    assert message in refusal(folder, *contexts)
-
-
 def test_a_run_that_another_process_is_at_is_left_alone(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with RunFolder(finished).locked():
         refused = refusal(finished, 96)
     assert refused == f"{finished}: another process is at it; wait until it ends"
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("failed --contexts 64", "the run is failed; name one that is done"),
-        ("outside --contexts 64", "is of kind predictor, which trains no mixer"),
-        ("runs/done --contexts 64,x", "must be a whole number, or several between commas"),
-        ("runs/done --contexts 0", "context 0: must be from 1"),
-    ],
-)
-def test_what_cannot_be_tested_is_one_line_and_exit_code_2(
-    run: Callable[..., tuple[int, bytes, str]],
-    finished: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    words: str,
-    message: str,
-) -> None:
-    monkeypatch.setattr(LocalExecutor, "prepare", lambda self: None)
-    monkeypatch.setattr(LocalExecutor, "run", lambda *_: pytest.fail("a process was started"))
-    outside = {"task": "recite", "mixer": "a.py:A", "predictor": "a.py:A", "context": 64, "seed": 1}
-    for name, values in (
-        ("failed", {"status": "failed"}),
-        ("outside", {"kind": "predictor", "spec": outside}),
-    ):
-        (tmp_path / name).mkdir()
-        write_record(
-            tmp_path / name / "record.json", {**made_up(), "id": name, "source": "0", **values}
-        )
-    code, _, errors = run("test", *words.split())
-    assert (code, errors.count("\n")) == (2, 1)
-    assert message in errors
 
 
 @pytest.mark.usefixtures("undrawn")
