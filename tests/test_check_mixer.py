@@ -16,11 +16,9 @@ from rulekeep.checks.differences import Differences
 from rulekeep.checks.measures import trace_half_life
 from rulekeep.checks.mixers import check_mixer
 from rulekeep.checks.rows import Row
-from rulekeep.checks.subject import Verdict
 from rulekeep.mixers import Stateless
 from rulekeep.mixers.base import Outside
 from rulekeep.running.model import LanguageModel
-from rulekeep.specs import UsageError
 
 WIDTH, LENGTHS = 8, (1, 2, 17, 33)
 
@@ -298,19 +296,6 @@ def test_an_exception_of_a_mixer_is_the_line_of_its_row() -> None:
     assert re.fullmatch(r"RuntimeError: not today \(leaks.py, line \d+\)", row.compared)
 
 
-def test_a_row_is_said_as_soon_as_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    held = list[str]()
-
-    def holds(name: str) -> Callable[[Any], Verdict]:
-        return lambda _: held.append(name) or (True, "held")
-
-    monkeypatch.setattr(mixers, "PROPERTIES", {name: holds(name) for name in ("one", "two")})
-    found = check_mixer(Honest)
-    assert not held
-    assert next(found) == Row("one", True, "held")
-    assert held == ["one"]
-
-
 def test_a_model_that_draws_a_mixers_weights_anew_is_found(monkeypatch) -> None:
     class Redraws(LanguageModel):
         def __init__(self, *arguments: Any, **sizes: Any) -> None:
@@ -348,10 +333,3 @@ def test_of_a_layer_without_a_state_what_is_about_states_is_skipped_and_said_so(
     row = next(check_mixer(nn.Identity, {}, width=WIDTH))
     assert (row.property, row.passed) == (FORM, False)
     assert "no init_state: a layer without a state goes behind rulekeep.Stateless" in row.compared
-
-
-def test_what_cannot_be_made_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="'kept': there is no such option; did you mean keep"):
-        checked(Remembers, kept=0.5)
-    with pytest.raises(UsageError, match=r"mixer 'Remembers': keep 2.0: must be between 0 and 1"):
-        checked(Remembers, keep=2.0)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from rulekeep.kernels import pieces
 from rulekeep.mixers import MIXERS
-from rulekeep.mixers.base import MixerError, Outside
 from rulekeep.mixers.matrix import MatrixMixer
 from rulekeep.running import evaluation
 from rulekeep.running.evaluation import (
@@ -116,19 +115,6 @@ def test_after_64_tokens_all_positions_look_alike() -> None:
     distances = (signal[:64, None] - signal[None, :65]).norm(dim=-1)
     distances[torch.arange(64), torch.arange(64)] = torch.inf
     assert distances.min() > 0.03
-
-
-def test_a_mixer_that_changes_the_shape_is_named() -> None:
-    class Shortens(nn.Module):
-        def init_state(self, batch_size: int) -> tuple:
-            return ()
-
-        def forward(self, x: Tensor, state: object = None) -> tuple:
-            return x[:, :-1], ()
-
-    broken = LanguageModel(9, [lambda: Outside(Shortens())], width=8, hidden=8)
-    with torch.no_grad(), pytest.raises(MixerError, match=r"returned \[1, 7, 8\]"):
-        broken(torch.zeros(1, 8, dtype=torch.long))
 
 
 class _Oracle(LogitsPredictor):
@@ -357,16 +343,6 @@ def test_a_state_holds_no_more_than_itself(case: str) -> None:
         whole = sum(part.nbytes for part in state)
         assert all(part.untyped_storage().nbytes() <= 1.5 * whole for part in state)
         one.serial, x = True, x[:, :20]
-
-
-@pytest.mark.parametrize("mixer", MIXERS)
-def test_a_state_of_other_sequences_is_refused(mixer: str) -> None:
-    one = MIXERS[mixer](16)
-    _, state = one(torch.randn(3, 7, 16))
-    for batch, time in ((1, 1), (1, 40), (4, 1)):
-        said = f"state of 3 sequences: x has {batch}"
-        with torch.no_grad(), pytest.raises(ValueError, match=said):
-            one(torch.randn(batch, time, 16), state)
 
 
 @pytest.mark.parametrize(

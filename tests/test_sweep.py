@@ -14,7 +14,7 @@ from tiny import kill, made, plugin, rulekeep, start, sweep_file, until, workers
 
 from rulekeep.commands import runs
 from rulekeep.mixers import GRU
-from rulekeep.records.store import Record, RunFolder, read_runs, write_record
+from rulekeep.records.store import Record, RunFolder
 from rulekeep.specs import RunSpec
 from rulekeep.sweeps import job, planning
 
@@ -52,26 +52,6 @@ def stand(root: Path, *specs: RunSpec) -> None:
         hollow(root, spec, id=name).rename(root / name)
 
 
-def test_a_broken_plan_is_set_aside_and_what_is_lost_is_said(tmp_path: Path) -> None:
-    root = tmp_path / "runs"
-    finished, lost = GRID[0], GRID[1]
-    stand(root, finished)
-    planning.plan(GRID, root)
-    for spec in (finished, lost):
-        (root / planning.identity(spec) / "plan.json").write_bytes(b"\0" * 50)
-    for again in ("plan.json: not readable", "it has no plan"):
-        planned = planning.plan_again(root)
-        assert [record.id for record in planned.finished] == [planning.identity(finished)]
-        assert planned.lost == [planning.identity(lost)]
-        assert planned.notes[0].startswith(f"run {planning.identity(lost)}: {again}")
-        assert "resume cannot make it" in planned.notes[-1]
-    assert (root / planning.identity(lost) / "plan.json.corrupt-1").exists()
-    assert len(read_runs(root).records) == 1
-    # The sweep that planned it brings it back.
-    assert len(planning.plan(GRID, root).jobs) == 3
-    assert planning.plan_again(root).lost == []
-
-
 def test_after_an_edit_of_a_layer_its_former_runs_are_one_line_and_not_counted(
     tmp_path: Path,
 ) -> None:
@@ -92,24 +72,6 @@ def test_after_an_edit_of_a_layer_its_former_runs_are_one_line_and_not_counted(
     assert again.stderr.count("former version") == 1
     # What was planned by two versions is one setting, and has its result.
     assert "Unfinished" not in rulekeep("report", "runs", cwd=tmp_path).stdout
-
-
-def test_the_report_of_an_unfinished_sweep_says_so_first(tmp_path: Path) -> None:
-    stand(tmp_path / "runs", GRID[0])
-    planning.plan(GRID, tmp_path / "runs")
-    said = f"Unfinished: 1 of {len(GRID)} planned runs have a result"
-    done = rulekeep("report", "runs", cwd=tmp_path)
-    assert done.stdout.startswith(f"{said}. For the rest: rulekeep resume runs")
-    text = (tmp_path / "runs" / "report" / "report.md").read_text()
-    assert text.split("\n\n")[1].startswith(said)
-    page = (tmp_path / "runs" / "report" / "report.html").read_text()
-    assert said in page
-    write_record(
-        tmp_path / "runs" / "sweep-1.pending",
-        {"text": "rulekeep sweep long", "working_folder": str(tmp_path)},
-    )
-    done = rulekeep("report", "runs", cwd=tmp_path)
-    assert "the sweep chooses more by them. For the rest: rulekeep sweep long --out" in done.stdout
 
 
 @pytest.mark.core

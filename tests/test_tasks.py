@@ -22,10 +22,8 @@ from reading import (
 )
 from scipy.stats import chi2_contingency, chisquare
 
-from rulekeep.specs import UsageError
 from rulekeep.tasks import (
     Apply,
-    ApplyOptions,
     Override,
     Recall,
     Recite,
@@ -355,16 +353,3 @@ def test_defaults_reach_from_the_shortest_length_of_the_grid_to_the_longest(
     made = make(task)
     assert made.shortest_context <= (64 if task in (Recite, Recall) else 96)
     assert made.sample("validation", context, 3).tokens.shape == (3, context)
-
-
-def test_a_whole_number_of_any_library_names_the_same_examples() -> None:
-    made = make(Recite)
-    expected = made.sample("test", 64, 3, seed=1, start=250).tokens
-    given = np.uint16(64), np.int8(3)
-    found = made.sample("test", *given, seed=np.int64(1), start=np.uint8(250))
-    assert np.array_equal(found.tokens, expected)
-
-
-def test_options_of_another_task_are_refused() -> None:
-    with pytest.raises(UsageError, match="ApplyOptions: give recite ReciteOptions"):
-        Recite(ApplyOptions())
