@@ -21,7 +21,6 @@ from rulekeep.checks.certificate import (
     look,
 )
 from rulekeep.commands.certificates import verdict
-from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, Article, Override, Recall, Recite, Sample, SampledTask, Split
 from rulekeep.tasks.article import FILLERS, ITEMS
 
@@ -124,11 +123,6 @@ def test_a_chance_that_no_reader_of_the_answer_so_far_reaches_is_said() -> None:
     honest = certify(Recite(), 64, examples=1000, windows=(4,))
     assert not honest.is_chance_out_of_reach
     assert "chance is stated" not in verdict(honest)
-
-
-def test_a_context_at_which_all_stands_in_sight_is_refused() -> None:
-    with pytest.raises(UsageError, match="context 32: nothing is asked of recall that stands out"):
-        certify(make(Recall, layout="zoology"), 32, examples=200)
 
 
 def test_a_decoy_tied_to_a_rule_is_caught() -> None:

@@ -1,6 +1,5 @@
 """Chat models of other makers: their templates, tokenizers, caches and positions."""
 
-import json
 import string
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from rulekeep.language.compressions import EVICTIONS
 from rulekeep.language.contract import EMPTY, ROOM
 from rulekeep.language.families import read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
-from rulekeep.language.resolving import resolve_language
 from rulekeep.specs import LanguageSpec, UsageError
 
 CHAT = (
@@ -68,7 +66,6 @@ SILENT = GEMMA.replace(
     "{{ raise_exception('System role not supported') }}{% endif %}", "{% else %}"
 )
 SILENT = SILENT.replace("</>\n{% endfor", "</>\n{% endif %}{% endfor")
-FICKLE = "{{ messages[-1].content | length }}" + tiny_chat.TEMPLATE
 
 
 def directly(model: ChatModel, probe: Probe, messages: tuple[Message, ...] = CHAT) -> float:
@@ -101,17 +98,6 @@ def test_turns_count_as_they_stand_in_a_conversation(model: ChatModel, template:
     count = model.tokens_of(CHAT[1:])
     model.tokenizer.chat_template = template
     assert model.tokens_of(CHAT[1:]) == count
-
-
-def test_a_template_that_a_request_changes_is_refused(model: ChatModel) -> None:
-    model.tokenizer.chat_template = FICKLE
-    opened = model.opened(CHAT)
-    for ask in (lambda: opened.scores(PROBES), lambda: opened.reply("Say it.")):
-        with pytest.raises(UsageError, match="before a request"):
-            ask()
-    model.tokenizer.chat_template = "{{ messages[-1].content }}"
-    with pytest.raises(UsageError, match="before a request"):
-        model.opened(CHAT)
 
 
 def test_rules_that_a_template_moves_behind_the_chat_are_refused(model: ChatModel) -> None:
@@ -215,12 +201,6 @@ def test_nothing_is_read_beyond_the_last_position(
     ("config", "more", "said"),
     [
         ("Lfm2Config", {"full_attn_idxs": [1], "block_ff_dim": 48}, "no cache of keys and values"),
-        (
-            "JambaConfig",
-            {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2,
-             "num_experts_per_tok": 1, "use_mamba_kernels": False},
-            "no cache of keys and values",
-        ),
         ("MistralConfig", {"sliding_window": 8}, "a sliding window"),
     ],
 )  # fmt: skip
@@ -262,18 +242,6 @@ def test_what_follows_has_no_token_that_begins_a_text(model: ChatModel) -> None:
     assert chat.after("<user> ", "<user> Who") == chat.tokens("Who")
 
 
-def test_a_tokenizer_that_does_not_know_plain_words_is_refused(model: ChatModel) -> None:
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(WordLevel({"<unk>": 0, "You are": 1}, "<unk>"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>")
-    tokenizer.chat_template = tiny_chat.TEMPLATE
-    with pytest.raises(UsageError, match="does not know the words of 'You are a helpful"):
-        ChatModel(model.model, tokenizer)
-
-
 def test_a_guard_finds_the_rule_and_not_its_mention(model: ChatModel) -> None:
     one = LanguageSpec.parse(
         model="none", placement="middle", mentions="instruction", control="swapped", distance=100
@@ -308,26 +276,3 @@ def test_a_penalty_of_the_model_changes_no_written_text(
     replied = model.opened(CHAT).reply("Say it.")
     model.model.generation_config.repetition_penalty = 5.0
     assert model.written([*CHAT, Message("user", "Say it.")], 24) == replied
-
-
-@pytest.mark.parametrize(
-    ("key", "said"),
-    [
-        ("max_position_embeddings", "has 2100 positions, .* shorter distances"),
-        (None, "has no config.json"),
-    ],
-)
-def test_a_model_that_cannot_be_asked_is_refused_before_its_weights_are_read(
-    tmp_path: Path, key: str | None, said: str
-) -> None:
-    place = tiny_chat.saved(tmp_path / "m")
-    (place / "model.safetensors").write_bytes(b"no weights")
-    one = LanguageSpec.parse(model=str(place), distance=2048)
-    resolve_language(one)
-    config = json.loads((place / "config.json").read_text())
-    (place / "config.json").unlink()
-    if key:
-        (place / "config.json").write_text(json.dumps({**config, key: 2100}))
-    with pytest.raises(UsageError, match=said) as caught:
-        resolve_language(one)
-    assert "\n" not in str(caught.value)

@@ -15,7 +15,7 @@ import pytest
 
 from rulekeep.language import declared
 from rulekeep.language.families import read_families
-from rulekeep.records.identity import differing, identify
+from rulekeep.records.identity import identify
 from rulekeep.specs import (
     KINDS,
     AnySpec,
@@ -287,11 +287,3 @@ def test_an_id_is_the_hash_of_kind_spec_and_versions() -> None:
     assert identify("run", asked, versions) == wanted
     backwards = dict(reversed(asked.items())), dict(reversed(versions.items()))
     assert identify("run", *backwards) == wanted
-
-
-def test_versions_that_differ_are_named_with_those_here() -> None:
-    here = {"protocol": 2, "delta": 1, "recite": "ab12"}
-    assert differing({"protocol": 1, "delta": 1}, here) == (
-        "protocol 1 (here 2), recite none (here ab12)"
-    )
-    assert differing({**here, "gone": 7}, here) == ""

@@ -7,10 +7,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,16 +17,13 @@ if find_spec("inspect_ai") is None and not os.environ.get("CI"):
     pytest.skip("needs pip install 'rulekeep[inspect]'", allow_module_level=True)
 
 from inspect_ai import eval as evaluate
-from inspect_ai import list_tasks
 from inspect_ai import model as ai
-from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import EvalLog
 
-from rulekeep import harness
 from rulekeep.compaction.history import HOLDING, made
 from rulekeep.inspect import task
 from rulekeep.language.families import read_families
-from rulekeep.specs import CompactionSpec, UsageError
+from rulekeep.specs import CompactionSpec
 
 # Inspect leaves its streams to the collector, and asks tenacity as before.
 pytestmark = [
@@ -139,29 +134,6 @@ def test_a_summary_is_what_the_model_writes(run: Callable[..., EvalLog]) -> None
     assert [one.metadata["rules"][0]["stored"] for one in log.samples] == [1, 0]
 
 
-def test_each_figure_has_mean_error_and_interval(run: Callable[..., EvalLog]) -> None:
-    log = run(task.compaction(strategy="trim", placement="middle", rounds=3, **SMALL))
-    assert log.results is not None
-    assert [score.name for score in log.results.scores] == ["obeyed", "floor", "bound", "stored"]
-    for score in log.results.scores:
-        low, high = (score.metrics[f"ci_wilson_{end}"].value for end in ("lower", "upper"))
-        assert low <= score.metrics["mean"].value <= high
-        assert high - low > 0.5, "two histories say little"
-
-
-def test_the_sample_says_what_became_of_each_rule(run: Callable[..., EvalLog]) -> None:
-    log = run(task.compaction(strategy="trim", placement="middle", rounds=3, **SMALL))
-    assert log.samples is not None
-    (row,) = log.samples[1].metadata["rules"]
-    spec = CompactionSpec(compactor="CompactionTrim", budget=0.01, rounds=3, **SMALL)
-    rule = next(one for one in made(RULES, spec, 1).rules if one.place == "middle")
-    assert (row["rule"], row["option"], row["place"]) == (rule.texts[0], rule.option, "middle")
-    assert row["verdicts"][0] == "verbatim"
-    assert row["verdicts"][-1] == "lost"
-    assert row["replies"]["obeyed"] == "Default output from mockllm/model"
-    assert {"obeyed", "floor", "bound", "stored"} <= row.keys()
-
-
 def test_after_each_compaction_a_history_is_as_long_as_at_first() -> None:
     lengths = []
 
@@ -177,15 +149,6 @@ def test_after_each_compaction_a_history_is_as_long_as_at_first() -> None:
     assert len(every) == len(lengths) == 4
     # The last turn is whole.
     assert all(8000 <= length < 8000 * 1.3 for length in lengths)
-
-
-def test_a_strategy_with_settings_of_ones_own(run: Callable[..., EvalLog]) -> None:
-    keeping, dropping = (
-        figures(run(task.compaction(ai.CompactionTrim(preserve=share), rounds=1, **SMALL)))
-        for share in (1.0, 0.0)
-    )
-    assert keeping["stored"] == 1
-    assert dropping["stored"] == pytest.approx(2 / 7), "the system prompt and the first request"
 
 
 @ai.modelapi(name="holding")
@@ -212,11 +175,6 @@ def test_what_a_provider_keeps_is_not_said_to_be_lost(
     stored = next(score for score in log.results.scores if score.name == "stored")
     assert (stored.scored_samples, stored.unscored_samples) == (0, 2)
     assert [message.role for message in log.samples[0].messages] == ["system", "user"]
-
-
-def test_auto_asks_for_a_summary_where_a_provider_has_none(run: Callable[..., EvalLog]) -> None:
-    log = run(task.compaction(strategy="auto", placement="system", **SMALL))
-    assert figures(log)["stored"] == 1
 
 
 def test_rules_in_words_have_a_floor_and_a_bound(run: Callable[..., EvalLog]) -> None:
@@ -253,45 +211,6 @@ def test_the_floor_is_asked_for_without_the_rules(run: Callable[..., EvalLog]) -
     assert (len(told), len(bare), len(restated)) == (8, 4, 4)
 
 
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        ({"strategy": "sumary"}, "strategy 'sumary': did you mean summary? choose from summary,"),
-        ({"placement": "midle"}, "placement 'midle': did you mean middle? choose from all,"),
-        ({"rounds": 0}, "rounds 0: input should be greater than or equal to 1"),
-        ({"rules": "none.toml"}, "none.toml: No such file or directory"),
-    ],
-)
-def test_a_wrong_option_is_one_line(options: dict[str, Any], line: str) -> None:
-    with pytest.raises(PrerequisiteError) as error:
-        task.compaction(**options)
-    assert line in str(error.value.message)
-    assert "\n" not in str(error.value.message)
-
-
-def test_a_text_that_a_model_cannot_read_is_named(tmp_path: Path) -> None:
-    full = ai.ModelOutput.from_content("mock", "too long", stop_reason="model_length")
-    model = ai.get_model("mockllm/model", custom_outputs=lambda *_: full, memoize=False)
-    short = task.compaction(strategy="trim", rounds=1, **SMALL)
-    (log,) = evaluate(short, model=model, log_dir=str(tmp_path), display="none")
-    assert log.error is not None
-    fix = "cannot read so long a text; give fewer -T tokens"
-    assert log.error.message == f"mockllm/model: {fix}"
-
-
-def test_too_old_an_inspect_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    old = SimpleNamespace(version="0.3.99")
-    monkeypatch.setattr(harness, "distributions", lambda name: iter([old]))
-    monkeypatch.delitem(sys.modules, "rulekeep.inspect._registry", raising=False)
-    (entry,) = entry_points(group="inspect_ai", name="rulekeep")
-    with pytest.raises(UsageError) as error:
-        entry.load()
-    assert (
-        str(error.value)
-        == "inspect-ai 0.3.99: must be 0.3.285 or later; pip install 'inspect-ai>=0.3.285'"
-    )
-
-
 @pytest.mark.cli
 def test_the_tasks_are_found_by_name(tmp_path: Path) -> None:
     options = ["-T", "strategy=native", "--model", "mockllm/model", "--display", "plain"]
@@ -300,11 +219,6 @@ def test_the_tasks_are_found_by_name(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout.strip() == "strategy native: mockllm/model has none; give auto"
     assert "Traceback" not in done.stdout + done.stderr
-
-
-def test_the_tasks_are_listed() -> None:
-    found = list_tasks(str(Path(task.__file__).name), root_dir=Path(task.__file__).parent)
-    assert [one.name for one in found] == ["compaction", "language"]
 
 
 def test_torch_is_not_loaded() -> None:

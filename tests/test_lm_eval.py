@@ -7,17 +7,14 @@ from collections.abc import Callable
 from dataclasses import astuple
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny_chat
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-import rulekeep
-from rulekeep import harness
 from rulekeep.commands.language import language
 from rulekeep.language.figures import cell
 from rulekeep.records.record import Record
@@ -32,7 +29,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from rulekeep.harness.lm_eval import rules, words
+from rulekeep.harness.lm_eval import rules
 
 # What the harness and its libraries warn of is not ours.
 pytestmark = [pytest.mark.filterwarnings("ignore")]
@@ -152,69 +149,6 @@ def test_nothing_goes_around_a_text(folder: Path) -> None:
     assert reply.strip()
 
 
-def test_each_task_has_the_version_of_the_package(folder: Path) -> None:
-    for name in ("retention", "binding", "floor"):
-        task = loaded(f"rulekeep_{name}", pretrained=str(folder), families=list(FAMILIES), **CELL)
-        assert rulekeep.__version__ == task.VERSION
-    for place in FOLDER.glob("*yaml"):
-        text = place.read_text()
-        assert "include:" in text or f"version: {rulekeep.__version__}\n" in text
-
-
-def refused(capsys: pytest.CaptureFixture[str], **settings: Any) -> str:
-    with pytest.raises(SystemExit) as end:
-        rules.custom_dataset("binding", **{**CELL, **settings})
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
-
-
-def test_what_cannot_be_asked_is_refused_in_one_line(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def plain(tokenizer: Any) -> None:
-        tokenizer.chat_template = None
-
-    given = {"pretrained": str(folder)}
-    assert "500 positions; give a shorter distance" in refused(capsys, **given, max_length=500)
-    none = saved(folder, plain, tmp_path / "plain")
-    assert "has no chat template; name a chat model" in refused(capsys, tokenizer=str(none))
-    assert "give pretrained= or tokenizer=" in refused(capsys)
-    assert "families nmae: not in the shipped" in refused(capsys, **given, families=["nmae"])
-    assert "prompts 2: each is held against" in refused(capsys, **given, prompts=2)
-
-
-def test_a_token_that_the_harness_adds_is_refused_until_it_is_left_out(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def begun(tokenizer: Any) -> None:
-        made = processors.TemplateProcessing(single="! $A", special_tokens=[("!", 0)])
-        tokenizer.backend_tokenizer.post_processor = made
-
-    place = str(saved(folder, begun, tmp_path / "begun"))
-    assert "add add_bos_token=False to --model_args" in refused(
-        capsys, tokenizer=place, max_length=8192
-    )
-    given = {**CELL, "tokenizer": place, "max_length": 8192, "add_bos_token": False}
-    assert rules.custom_dataset("binding", **given)["test"]
-
-
-def test_a_reply_that_joins_the_text_before_it_is_refused(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    place = saved(folder, lambda tokenizer: None, tmp_path / "joined")
-    file = place / "tokenizer.json"
-    known = json.loads(file.read_text())
-    known["model"]["vocab"]["sĠ"] = len(known["model"]["vocab"])
-    known["model"]["merges"] = [["s", "Ġ"]]
-    file.write_text(json.dumps(known))
-    said = refused(
-        capsys, tokenizer=str(place), max_length=8192, families=["name", "region", "mood", "voice"]
-    )
-    assert "reads other tokens before ' " in said
-    assert "leave the family out of families" in said
-
-
 @pytest.mark.docs
 def test_the_page_has_the_figures_of_the_record() -> None:
     root = Path(__file__).parents[1]
@@ -298,33 +232,9 @@ def test_a_model_without_memory_scores_chance_and_one_that_knows_scores_one(
     assert (found["retention,none"], found["exact_match,none"]) == (1, 1)
 
 
-def test_options_of_a_task_are_metadata(
-    vocabulary: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = words.custom_dataset("recite", tokenizer=vocabulary, **WORDS, rules=2, rule_words=32)
-    assert len(made["test"]) == WORDS["examples"] * (1 + 2)
-    assert "rulekeep_recite: 90 documents; " in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        words.custom_dataset("recite", tokenizer=vocabulary, context=8)
-    assert "context 8: must be from 49" in capsys.readouterr().err
-
-
 # The command
 
 
 def test_the_command_prints_a_folder_of_tasks(run: Callable[..., tuple[int, bytes, str]]) -> None:
     code, output, _ = run("harness", "lm-eval")
     assert (code, Path(output.decode().strip())) == (0, FOLDER)
-
-
-def test_a_harness_that_is_too_old_is_refused(
-    run: Callable[..., tuple[int, bytes, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for found, said in (([SimpleNamespace(version="0.4.9.2")], "0.4.9.2"), ([], "none")):
-        monkeypatch.setattr(harness, "distributions", lambda name, found=found: iter(found))
-        code, _, errors = run("harness", "lm-eval")
-        assert code == 2
-        assert errors == (
-            f"rulekeep: lm-eval {said}: must be 0.4.13 or later; "
-            "pip install 'lm-eval[hf]>=0.4.13'\n"
-        )

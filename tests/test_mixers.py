@@ -20,7 +20,7 @@ from rulekeep.mixers.attention import _alibi, causal_attention
 from rulekeep.mixers.base import start_step
 from rulekeep.mixers.slots import SlotState
 from rulekeep.mixers.softmax import in_blocks
-from rulekeep.registry import options_of, parameters_of
+from rulekeep.registry import options_of
 
 ROTARY = {"positions": "rotary", "rotary_base": 100.0}
 SCALED = {**ROTARY, "scaling": "ntk", "trained_length": 48}
@@ -237,60 +237,27 @@ def test_places_are_drawn_anew_at_each_step_of_a_training_and_counted_elsewhere(
 
 
 MATRIX = [name for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)]
-DECAYING = [name for name in MATRIX if "half_life_tokens" in parameters_of(MIXERS[name])]
 
 
+# What the type of an option does not say by itself.
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        *(
-            (name, {"heads": heads}, f"heads {heads}: {said}")
-            for name in (*MATRIX, "attention", "sliding_window")
-            for heads, said in ((3, "must divide the width 16"), (0, "input should be"))
-        ),
-        *((name, {"key_width": 0}, "key_width 0") for name in MATRIX),
-        *((name, {"half_life_tokens": 0}, "half_life_tokens 0") for name in (*DECAYING, "gru")),
+        *((name, {"heads": 3}, "heads 3: must divide the width 16")
+          for name in (*MATRIX, "attention", "sliding_window")),
         ("kda", {"half_life_tokens": None}, "half_life_tokens None: this mixer cannot"),
-        *(
-            (name, {"heads": 16, "positions": "rotary"}, "heads of 1 channels, must be even")
-            for name in ("attention", "sliding_window")
-        ),
-        ("attention", {"positions": "learned"}, "'learned': input should be 'none', 'rotary'"),
-        ("attention", {"positions": "rotary", "rotary_base": 1.0}, "1.0: input should be gre"),
+        ("attention", {"heads": 16, "positions": "rotary"}, "heads of 1 channels, must be even"),
         ("attention", {"scaling": "yarn"}, "'yarn': needs positions 'rotary', not 'none'"),
-        ("attention", {"trained_length": 9}, "trained_length 9: needs scaling"),
         ("attention", {"scaling_factor": 2.0}, "scaling_factor 2.0: needs scaling"),
         ("attention", {**ROTARY, "scaling": "yarn"}, "trained_length None: scaling needs"),
-        ("attention", {**SCALED, "scaling": "linear"}, "'linear': input should be 'none', 'int"),
-        ("attention", {**SCALED, "scaling_factor": 1.0}, "scaling_factor 1.0: input should"),
         ("attention", {**SCALED, "heads": 8}, "'ntk': heads of 2 channels, must be at least 4"),
         ("attention", {"length_scaling": "beyond"}, "trained_length None: length_scaling needs"),
         ("attention", {**SCALED, "length_scaling": "always"}, "'always': beside scaling 'ntk'"),
         ("attention", {"randomised_positions": 9}, "9: needs positions 'rotary'"),
-        ("attention", {**ROTARY, "randomised_positions": 0}, "randomised_positions 0: input"),
         ("attention", {**SCALED, "randomised_positions": 9}, "9: leaves nothing to scale"),
-        ("sliding_window", {"positions": "alibi"}, "'alibi': input should be 'none' or 'rotary'"),
-        ("sliding_window", {"window": 0}, "window 0: input should be"),
-        ("sliding_window", {"sinks": -1}, "sinks -1: input should be"),
-        ("gated_slots", {"slots": 0}, "slots 0: input should be"),
-        ("gated_slots", {"decay_start": "none"}, "'none': input should be 'half_life' or 'pub"),
-        ("routed_slots", {"top_k": 0}, "top_k 0: input should be"),
         ("routed_slots", {"top_k": 17}, "top_k 17: must be from 1 to the 16 slots"),
-        *(
-            ("sparse_delta", {option: value}, f"{option} {value}: input should be")
-            for option, value in (
-                ("penalty_start", -1),
-                ("penalty_margin", -0.1),
-                ("penalty_margin", 1.0),
-                ("gate_penalty", -0.1),
-                ("gate_penalty", 1.5),
-                ("gate_kernel", 0),
-                ("gate_kernel", 65),
-                ("gate_stretch", -0.1),
-            )
-        ),
     ],
-)
+)  # fmt: skip
 def test_an_option_that_cannot_be_is_said_with_its_value(
     name: str, options: dict, message: str
 ) -> None:

@@ -17,7 +17,6 @@ from rulekeep.commands import speed as command
 from rulekeep.executors import Executor, Failure, Finished
 from rulekeep.mixers import LSTM, Attention
 from rulekeep.records.store import read_record
-from rulekeep.reporting import speed as speed_report
 from rulekeep.speed import figures, measuring
 from rulekeep.speed.measuring import CallCounter, Job, measure
 from rulekeep.speed.record import Measured, Point, SpeedSpec, read_speed
@@ -267,37 +266,3 @@ def test_ctrl_c_keeps_what_was_measured(speed, tmp_path: Path) -> None:
         "rulekeep: out/speed.json: a measurement stands there; name another --out\n",
     )
     assert read_speed(tmp_path / "out" / "speed.json") == kept
-
-
-def test_what_fails_is_a_row_and_ends_the_command_with_1(speed, tmp_path: Path) -> None:
-    Here.fail_at = 1
-    bad = plugin(tmp_path, "bad", forward="raise OSError('no luck')")
-    code, output, _ = speed("--mixers", bad)
-    assert code == 1
-    assert "What could not be measured" in output
-    assert "OSError: no luck" in output
-    assert "out_of_memory: no memory left" in output
-    failed = [one for one in read_speed(tmp_path / "out" / "speed.json").measured if one.why]
-    assert {one.mixer for one in failed if one.part == "mixer"} == {"attention", bad}
-
-
-def test_a_table_has_shares_and_costs() -> None:
-    asked = spec("delta", contexts=(256, 1028), threads=(1, 2))
-    taken = {at: {"attention": [1.0, 1.1, 0.5], "delta": [1.0, 1.1, 1.0]} for at in asked.contexts}
-    made = [
-        row
-        for part in ("model", "mixer")
-        for threads in (1, 2)
-        for row in rows("seconds", part, taken, threads)
-    ]
-    for mixer in asked.mixers:
-        made += decoded(mixer, {64: 10, 1024: 10}, {64: [0.5], 1024: [0.9]})
-        made += peaks(mixer, {256: 10, 1028: 40})
-    shown = speed_report.tables(speed_record(asked, *made))
-    assert [table.key for table in shown] == [
-        "speed-1", "speed-2", "speed-context", "speed-decoding",
-    ]  # fmt: skip
-    assert [cell.text for cell in shown[1].rows[1]] == [
-        "256", "delta", *["1.000 (1.000–1.050)", "1.000 (1.000–1.500)"] * 2,
-    ]  # fmt: skip
-    assert [cell.text for cell in shown[2].rows[0]][2:] == ["10.0", "40.0", "39.79", "1.00"]

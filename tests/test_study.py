@@ -169,17 +169,12 @@ def test_a_study_makes_what_its_records_lack(run: Callable, tmp_path: Path) -> N
     [
         (["none", "check"], "studies: tiny"),
         (["tiny"], "study 'tiny': say what to do: run, build, check"),
-        (["--all", "tiny"], "write rulekeep study --all check"),
-        (["broken.py", "check"], "study 'broken.py': ZeroDivisionError: division by zero"),
-        (["empty.py", "check"], "empty.py must set STUDY"),
         (["far.py", "check"], "far: there are no records yet; rulekeep study far run makes them"),
         (["failing.py", "check"], "claim failing.mean: KeyError: 'nothing'"),
     ],
 )
 def test_bad_usage_is_one_line(given: list[str], said: str, run: Callable, tmp_path: Path) -> None:
     text = write(tmp_path).read_text()
-    (tmp_path / "broken.py").write_text("1 / 0\n")
-    (tmp_path / "empty.py").write_text("")
     (tmp_path / "far.py").write_text(text.replace('"tiny": Sweep', '"far": Sweep'))
     (tmp_path / "failing.py").write_text(
         text.replace("Claim(mean,", "Claim(lambda _: {}['nothing'],")
@@ -303,7 +298,7 @@ def test_a_hybrids_options_are_each_mixers_own() -> None:
     assert not is_variant(found, mixer_specs("delta+sliding_window")[0])
 
 
-CLEAR, FAINT, NONE = [0.5, 0.6, 0.55], [0.2, 0.21, 0.35], [0.5, -0.4, 0.1]
+CLEAR, NONE = [0.5, 0.6, 0.55], [0.5, -0.4, 0.1]
 
 
 def test_every_comparison_of_a_study_is_in_its_table_and_one_seed_is_no_test() -> None:

@@ -14,16 +14,14 @@ import numpy as np
 import pytest
 import tiny
 from pyarrow import parquet
-from reading import LABELLED, SAMPLED, make
+from reading import SAMPLED, make
 from scripts import script
 
 from rulekeep.checks import certificate
 from rulekeep.checks.certificate import certify, draw
-from rulekeep.commands.records import verify
-from rulekeep.commands.tasks import default_contexts, make_task
-from rulekeep.records.store import packed_values, read_record, write_record
+from rulekeep.records.store import packed_values, read_record
 from rulekeep.tasks import TASKS, Apply, Article, Recite
-from rulekeep.tasks.export import PIECE_TOKENS, columns, export
+from rulekeep.tasks.export import PIECE_TOKENS, export
 
 ROOT = Path(__file__).parent.parent
 CERTIFICATES = packed_values(ROOT / "results" / "certificates", [])
@@ -31,7 +29,6 @@ OUTSIDE = ROOT / "examples" / "outside_task.py"
 BACKWARDS = f"{OUTSIDE}:Backwards"
 
 
-DATA = ["data", "recite", "--context", "64"]
 
 
 def test_certify_prints_a_table_and_writes_the_record(
@@ -174,33 +171,12 @@ def test_pieces_make_no_difference() -> None:
     assert PIECE_TOKENS <= 2**22
 
 
-def test_an_example_without_first_uses_has_no_chance() -> None:
-    sample = make(Recite).sample("test", 64, 2)
-    none = sample._replace(first_mention=np.zeros_like(sample.first_mention))
-    assert np.isnan(columns(none)["chance"]).all()
-    file = io.BytesIO()
-    export([none], file, "jsonl", {})
-    assert json.loads(file.getvalue().splitlines()[0])["chance"] is None
-
-
 def test_the_article_comes_as_data_with_its_chance(run) -> None:
     code, output, _ = run("data", "article", "--context", "64")
     lines = [json.loads(line) for line in output.splitlines()]
     assert (code, len(lines)) == (0, 1944)
     assert lines[0]["chance"] == pytest.approx((1 / 9 + 1 / 8) / 2)
     assert len(lines[0]["instruction_positions"]) == 3
-
-
-def test_a_broken_disk_leaves_nothing_behind(run, tmp_path: Path, monkeypatch) -> None:
-    def full(*arguments: object) -> str:
-        raise OSError(28, "No space left on device")
-
-    (tmp_path / "x.jsonl").write_text("kept")
-    monkeypatch.setattr("rulekeep.tasks.export.export", full)
-    code, _, errors = run(*DATA, "--out", "x.jsonl")
-    assert code == 2
-    assert errors.endswith("x.jsonl: No space left on device; mend it, or name another place\n")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.jsonl": "kept"}
 
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
@@ -212,17 +188,6 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert driver.returncode == 130
     assert errors == "rulekeep: interrupted\n"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_show_marks_by_letters_without_a_terminal(run) -> None:
-    code, output, _ = run("show", "apply", "--context", "300", "--n", "1", "--placement", "marked")
-    text = output.decode()
-    assert code == 0
-    assert "\x1b" not in text
-    for mark in ("R[rule-", "d[", "C[<rule>]", "Q[<ask>]", "A![shows-", "A[item-"):
-        assert mark in text
-    assert "of them decoys …" in " ".join(text.split())
-    assert "first use of a rule" in text
 
 
 def test_show_writes_a_page_where_words_are_only_words(run, tmp_path: Path) -> None:
@@ -245,40 +210,6 @@ def test_the_outside_task_is_short_holds_and_is_certified(run) -> None:
 
 
 COUNTS = script("bounds", "studies").RULE_COUNTS
-FIRST = {
-    "article": 64, "recite": 64, "apply": 96, "override": 96, "recall": 64,
-    **{kind.name: 64 for kind in LABELLED},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("task", "options", "first"),
-    [
-        *((task, {}, first) for task, first in FIRST.items()),
-        (BACKWARDS, {}, 64),
-        ("apply", {"outputs": "40"}, 256),
-    ],
-)
-def test_certificates_start_where_the_presets_test_a_task(
-    task: str, options: dict[str, str], first: int
-) -> None:
-    rest = tuple(context for context in (256, 1028, 4096) if context > first)
-    assert default_contexts(make_task(task, options)) == (first, *rest)
-
-
-def test_verify_checks_certificates_as_it_checks_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for number, record in enumerate(CERTIFICATES[:2]):
-        write_record(tmp_path / f"{number}.json", record)
-    assert verify(str(tmp_path)) == 0
-    assert capsys.readouterr().out == "2 records whole, 0 broken, 0 runs without a record\n"
-    torn = tmp_path / "0.json"
-    torn.write_text(torn.read_text().replace("0.02", "0.03", 1))
-    assert verify(str(tmp_path)) == 1
-    said = capsys.readouterr()
-    assert said.out == "1 record whole, 1 broken, 0 runs without a record\n"
-    assert said.err.endswith(f"{torn.name}: its checksum does not match its content\n")
 
 
 def test_the_committed_certificates_pass_but_for_the_article() -> None:
