@@ -106,41 +106,6 @@ def test_what_is_attended_to_is_counted_as_the_formulas_say() -> None:
         assert torch.allclose(found[name], part, rtol=0, atol=1e-12), name
 
 
-def test_each_eviction_keeps_what_its_paper_says() -> None:
-    (queries, keys), budget = _seen(40), 16
-    attention = evictions.attended(queries, keys)
-
-    def kept(eviction: str) -> list[list[int]]:
-        places = evictions.kept(eviction, keys, attention, budget)
-        assert places.shape == (3, 4, budget)
-        assert (places.diff(dim=2) > 0).all()
-        return places.flatten(0, 1).tolist()
-
-    def best(score: Tensor, n: int, among: int) -> list[int]:
-        return sorted(score[:among].argsort(descending=True)[:n].tolist())
-
-    assert kept("StreamingLLM") == [[0, 1, 2, 3, *range(28, 40)]] * 12
-    tova, heavy = (attention[name].flatten(0, 1) for name in ("TOVA", "H2O"))
-    assert kept("TOVA") == [best(row, 16, 40) for row in tova]
-    assert kept("H2O") == [[*best(row, 8, 32), *range(32, 40)] for row in heavy]
-    norms = keys.square().sum(3).sqrt().flatten(0, 1)
-    assert kept("K-norm") == [best(-row, 16, 40) for row in norms]
-    # Of the tokens before the window alone: its own are kept, and lend their neighbours nothing.
-    last = F.pad(attention["SnapKV"][:, :, -8:, :32].sum(2).flatten(0, 1), (2, 2))
-    pooled = sum(last[:, shift : shift + 32] for shift in range(5))
-    assert kept("SnapKV") == [[*best(row, 8, 32), *range(32, 40)] for row in pooled]
-    assert len({tuple(row) for row in kept("random")}) == 12
-
-
-@pytest.mark.parametrize("eviction", EVICTIONS)
-@pytest.mark.parametrize("budget", [1, 2, 40])
-def test_an_eviction_keeps_so_many_tokens_down_to_one(eviction: str, budget: int) -> None:
-    queries, keys = _seen(40)
-    places = evictions.kept(eviction, keys, evictions.attended(queries, keys), budget)
-    assert places.shape == (3, 4, budget)
-    assert 0 <= places.min() <= places.max() < 40
-
-
 def _rounded_one_by_one(group: list[float], bits: int) -> list[float]:
     """A group of numbers rounded by the formula."""
     least = float(np.float16(min(group)))
@@ -183,43 +148,6 @@ def test_numbers_are_rounded_in_groups_as_each_form_says(bits: int) -> None:
 def test_a_group_of_equal_numbers_stays_as_it_is() -> None:
     x = torch.full((2, 16), 0.25)
     assert torch.equal(rounding.rounded(x, 2, dim=1), x)
-
-
-@pytest.mark.parametrize(("text", "keys", "values"), [(20, 20, 20), (32, 0, 32), (64, 0, 32)])
-def test_kivi_leaves_the_end_of_a_text(text: int, keys: int, values: int) -> None:
-    assert rounding.not_rounded("KIVI", text) == (keys, values)
-    stream = torch.Generator().manual_seed(0)
-    cache = KVCache(*torch.randn(2, 1, 4, text, 16, generator=stream))
-    found = rounding.quantised(cache, "KIVI", 2)
-    for given, coarse, kept in zip(cache, found, (keys, values), strict=True):
-        same = (given.half().float() == coarse).all(dim=3)
-        assert same[:, :, text - kept :].all()
-        assert not same[:, :, : text - kept].any()
-
-
-def test_bytes_of_a_rounded_cache_count_its_scales_and_what_stays_whole() -> None:
-    size = partial(rounding.cache_bytes, text=75, width=64, head_width=16)
-    assert size(rounding.HALF, 16) == 75 * 2 * 64 * 2
-    # 64 numbers of 2 bits, and of each of four heads two in half precision: keys and values.
-    assert size("per token", 2) == 75 * 2 * (64 * 2 // 8 + 4 * 4)
-    keys = 2 * (64 * 32 * 2 // 8 + 64 * 4) + 11 * 64 * 2
-    values = 43 * (64 * 2 // 8 + 4 * 4) + 32 * 64 * 2
-    assert size("KIVI", 2) == keys + values
-
-
-@pytest.mark.parametrize("mixer", MIXERS)
-def test_what_is_said_from_a_rounded_cache_nears_the_model_with_bits(mixer: str) -> None:
-    model, sample = _model(mixer), TASK.sample("test", 64, 3)
-    quantising = Rounding(model, 1)
-    expected = ModelPredictor(model).read(sample)
-    assert ModelPredictor(quantising).read(sample).loss == expected.loss
-    for form in (rounding.PER_TOKEN, rounding.KIVI):
-        gaps = []
-        for bits in (1, 2, 4, 8):
-            quantising.by = Compression(form, bits)
-            gaps.append(abs(ModelPredictor(quantising).read(sample).loss / expected.loss - 1))
-        assert gaps[0] > gaps[-1]
-        assert gaps[-1] < 1e-4
 
 
 def test_each_length_gives_a_score_a_compression_and_none_hangs_on_the_other() -> None:

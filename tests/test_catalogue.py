@@ -113,15 +113,6 @@ def test_the_short_convolution_is_torchs_depthwise_one(serial: bool) -> None:
     assert torch.allclose(joined, expected, rtol=0, atol=1e-12)
 
 
-def test_a_convolution_has_its_part_in_the_state_only_where_it_is_on() -> None:
-    for name in MATRIX:
-        plain, convolved = (
-            MATRIX[name](16, short_convolution=on).init_state(2) for on in (False, True)
-        )
-        assert convolved._fields == (*plain._fields, "recent")
-        assert convolved.recent.shape[:2] == (2, 3)
-
-
 def test_published_retention_is_within_reach() -> None:
     published = 1 - 2.0 ** -torch.arange(5, 9)
     decays = MATRIX["retnet"](16, half_life_tokens=177.1)._log_decays.exp()
@@ -219,13 +210,6 @@ def test_under_autocast_the_memory_keeps_its_precision(name: str) -> None:
     assert all(part.dtype == torch.float32 for part in rough_state)
     assert (y - rough).norm() < 0.05 * y.norm()
     assert (whole - roughly).norm() < 0.1 * whole.norm()
-
-
-@pytest.mark.parametrize("name", MATRIX)
-def test_the_state_does_not_grow(name: str) -> None:
-    mixer = MATRIX[name](16)
-    shapes = [[part.shape for part in mixer(torch.randn(2, time, 16))[1]] for time in (1, 64, 300)]
-    assert shapes[0] == shapes[1] == shapes[2]
 
 
 @pytest.mark.parametrize("place", [1, 2, 4, 8, 16, 32])

@@ -15,7 +15,6 @@ from rulekeep import study as studies
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant
 from rulekeep.analysis.summary import Summary, summarise, summarise_scores
 from rulekeep.records.store import write_record
-from rulekeep.specs import UsageError
 from rulekeep.study import Claim, Family, Opened, Study, Sweep
 
 EARLY = TaskSetting("recite")
@@ -71,29 +70,6 @@ def opened(tmp_path: Path) -> Callable[..., Opened]:
         return Opened("tiny", tmp_path / "studies" / "tiny.py", tmp_path, a_study(**more))
 
     return of
-
-
-def test_a_build_fills_each_mark_with_its_own_text_and_a_second_changes_nothing(
-    opened: Callable[..., Opened], tmp_path: Path
-) -> None:
-    study = opened()
-    assert studies.build(study) == []
-    more = summarise([0.25, 0.5]).text(1)
-    filled = DOCUMENT.replace("mean -->?", "mean -->0.625", 1).replace(
-        "more -->?", f"more -->{more}"
-    )
-    filled = filled.replace("kept --><!", "kept -->\n\n| kept |\n| 0.62 |\n\n<!")
-    filled = filled.replace("other --><!", "other -->\n\n| other |\n\n<!")
-    assert (tmp_path / "README.md").read_text() == filled
-    results = tmp_path / "results" / "tiny"
-    assert (results / "tables" / "kept.md").read_text() == "| kept |\n| 0.62 |\n"
-    assert (
-        results / "claims.json"
-    ).read_text() == f'{{\n "mean": "0.625",\n "more": "{more}"\n}}\n'
-    assert studies.check(study) == []
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    assert studies.build(study) == []
-    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -162,20 +138,6 @@ def test_a_claim_that_does_not_hold_is_reported_and_filled_all_the_same(
     studies.build(study)
     assert verb(study) == [f"claim tiny.mean: {says}"]
     assert "mean -->0.625<" in (study.root / "README.md").read_text()
-
-
-def test_a_study_without_records_or_with_a_part_that_fails_is_refused(
-    opened: Callable[..., Opened], tmp_path: Path
-) -> None:
-    before = (tmp_path / "README.md").read_text()
-    for more, says in (
-        ({"reads": ["far"]}, "far: there are no records yet"),
-        ({"claims": {"mean": Claim(lambda rows: 1 / 0)}}, "claim tiny.mean: ZeroDivisionError"),
-        ({"figures": {"a.png": lambda rows: 1 / 0}}, "figure tiny.a.png: ZeroDivisionError"),
-    ):
-        with pytest.raises(UsageError, match=says):
-            studies.build(opened(**more))
-        assert (tmp_path / "README.md").read_text() == before
 
 
 SUMMARY = Summary(0.5, 0.1, 0.25, 0.75, 5, 0)

@@ -20,16 +20,13 @@ from tiny import alive, until
 import rulekeep
 from rulekeep.executors import (
     Advanced,
-    ClusterWarning,
     DaskExecutor,
     Finished,
     LocalExecutor,
 )
-from rulekeep.executors import cluster as cluster_module
 from rulekeep.records.store import BusyError, RunFolder
 from rulekeep.specs import RunSpec, UsageError
 from rulekeep.sweeps import making, planning
-from rulekeep.sweeps.job import make_run
 
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -202,32 +199,12 @@ def test_a_job_goes_where_its_resources_are(address: str, tmp_path: Path) -> Non
     assert end.result == "1"
 
 
-def test_a_resource_that_no_worker_offers_is_waited_for_and_said(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster_module, "_LOOK_SECONDS", 0.0)
-    events = DaskExecutor(address, {"TPU": 2}).run(job, [("a", tmp_path)])
-    with pytest.raises(ClusterWarning, match="waiting for a worker that offers TPU=2 at tcp://"):
-        next(events)
-
-
 def test_closing_ends_what_runs_and_what_waits(address: str, tmp_path: Path) -> None:
     events = DaskExecutor(address).run(job, [("hang", tmp_path)] * 6)
     until(lambda: isinstance(next(events), Advanced) and len(pids(tmp_path, "hang")) == 2)
     events.close()
     until(lambda: not any(map(alive, pids(tmp_path, "hang"))))
     assert len(pids(tmp_path, "hang")) == 2
-
-
-def test_other_versions_at_the_workers_are_said_once(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = {**cluster_module._versions(), "python": "3.99.0"}
-    monkeypatch.setattr("rulekeep.executors.cluster._versions", lambda: own)
-    said = r"^a worker runs python 3\.\S+ instead of 3\.99\.0: its figures may differ$"
-    with pytest.warns(ClusterWarning, match=said) as warned:
-        finished(DaskExecutor(address).run(job, [(kind, tmp_path) for kind in ("a", "bb")]))
-    assert len(warned) == 1
 
 
 def test_a_lost_scheduler_ends_every_run_as_killed(
@@ -248,14 +225,6 @@ def test_a_lost_scheduler_ends_every_run_as_killed(
     assert [(record.status, record.reason) for record in records] == [("killed", reason)] * 2
     assert tiny.statuses(tmp_path / "runs") == ["killed"] * 2
     assert capfd.readouterr() == ("", "")
-
-
-def test_a_worker_that_does_not_see_the_runs_of_the_sweep_is_a_usage_error(
-    tmp_path: Path,
-) -> None:
-    run = planning.Job(str(tmp_path / "gone"), "an id", "a run", 4)
-    with pytest.raises(UsageError, match=r"gone: the worker on .* does not see the runs"):
-        make_run(run, print, tracker="none", keep_weights=False)
 
 
 @pytest.mark.parametrize("address", ["", "host:port", "nonsense://host:1", "a free port"])

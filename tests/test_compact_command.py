@@ -76,18 +76,6 @@ def test_a_gate_in_ci(run: Run, tmp_path: Path) -> None:
     assert "below 1; give a line below 1, which no lower end reaches" in errors
 
 
-@pytest.mark.usefixtures("mine")
-def test_what_went_wrong_is_said_in_a_line_each(run: Run) -> None:
-    code, _, errors = run("compact", "mine.py:failing,mine.py:longer", *FEW, "--out", "runs")
-    assert code == 1
-    assert (
-        "mine.py:failing: 3 of 3 histories: failed: ValueError: no key (mine.py, line 7)" in errors
-    )
-    assert "mine.py:longer: 3 of 3 histories: more was left than before" in errors
-    assert "mine.py:longer: 3 of 3 histories: it changed the messages" in errors
-    assert "Traceback" not in errors
-
-
 def test_a_product_shortens_histories_round_by_round(run: Run, tmp_path: Path) -> None:
     options = ("--histories", "2", "--rounds", "2", "--budget", "0.5")
     assert run("compact", "--write-histories", "here", *options)[0] == 0
@@ -118,19 +106,9 @@ def test_a_product_shortens_histories_round_by_round(run: Run, tmp_path: Path) -
     ("arguments", "said"),
     [
         (("--write-histories", "here", "--rounds", "3"), "was written with rounds 2, not 3"),
-        (("--compacted", "here", "--styles", "chat"), "was written with style agent, not chat"),
-        (("--write-histories", "."), "holds other files"),
         (("--compacted", "."), "has no whole histories.json"),
-        (("--write-histories", "new", "--budget", "0.5,0.25"), "has room for one cell"),
-        (("--compacted", "here", "--guards", "system"), "a product has its own"),
-        (("--compacted", "here", "keep_last"), "give a compactor, or --write-histories"),
-        ((), "name a compactor"),
-        (("keep_lost",), "compactor 'keep_lost': did you mean keep_last?"),
-        (("keep_last", "--fail-below", "x=y"), "write name=number"),
         (("keep_last", "--fail-below", "limits=1"), "limits: did you mean limit? choose from"),
         (("keep_last", "--fail-above", "facts=1"), "facts: choose from left"),
-        (("keep_last", "--model", "deaf"), "no compactor asks for a model"),
-        (("keep_last", "--budget", "1.5"), "budget"),
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_one_line(run: Run, arguments: tuple[str, ...], said: str) -> None:

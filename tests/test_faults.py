@@ -5,14 +5,13 @@ import io
 import os
 import pickle
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
-from tiny import made, plugin, rulekeep, sweep_file
+from tiny import made, plugin
 
 from rulekeep.records.store import Record, RunFolder, read_record, read_runs
 from rulekeep.specs import RunSpec
@@ -208,26 +207,3 @@ def test_a_disk_that_is_full_at_a_checkpoint_costs_the_checkpoint_only(
     (record,) = made([spec], small_disk / "runs")
     assert record.status == "done"
     assert record.notes == ("a checkpoint could not be written: No space left on device",)
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_read_only_folder_is_said_and_can_be_verified_and_reported(
-    whole: Path, small_disk: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(whole, small_disk / "runs")
-    next((small_disk / "runs").glob("*/record.json")).write_text("{")
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    try:
-        file = sweep_file(tmp_path, [tiny.tiny(seed=3)])
-        for command in (["sweep", file, "--out", "disk/runs"], ["resume", "disk/runs"]):
-            done = rulekeep(*command, cwd=tmp_path)
-            assert done.returncode == 2
-            (line,) = done.stderr.splitlines()
-            assert "disk/runs: cannot be written (Read-only file system)" in line
-        assert "1 record whole, 1 broken" in rulekeep("verify", "disk/runs", cwd=tmp_path).stdout
-        done = rulekeep("report", "disk/runs", "--out", "report", cwd=tmp_path)
-        assert done.returncode == 1, done.stderr
-        assert "record.json: not readable" in done.stderr
-        assert "record.json: not readable" in (tmp_path / "report" / "report.md").read_text()
-    finally:
-        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)

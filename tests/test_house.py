@@ -179,22 +179,6 @@ def test_the_readme_is_short_and_plain() -> None:
     assert found.longest <= prose.LONGEST == 25
 
 
-def test_prose_is_counted_as_it_is_read() -> None:
-    prose = script("prose")
-    text = (
-        "# Of 3 things\n\nTwo `a b` words, 1.5 numbers. [It](x.md#1) is 2.\n\n"
-        "| 7 | 8 |\n\n```sh\nmake 9\n```\n- one <!-- 4 -->\n- *Two* and\n  three. ![5](6.svg)\n"
-    )
-    assert prose.sentences(text) == [
-        "Two CODE words, 1.5 numbers.", "It is 2.", "one", "*Two* and three."
-    ]  # fmt: skip
-    assert prose.counted(text) == prose.Prose(12, 4, 3, 5, 2)
-
-
-def test_the_readme_opens_with_the_two_commands() -> None:
-    assert [line.split(" #")[0].strip() for line in commands()[:2]] == ["make run", "make test"]
-
-
 @pytest.mark.parametrize("line", sorted(set(commands())))
 def test_commands_in_documents_exist(line: str) -> None:
     words = shlex.split(line)
@@ -243,32 +227,3 @@ def test_version_is_the_same_everywhere() -> None:
     assert project["version"] == __version__
     assert f"version: {__version__}" in (ROOT / "CITATION.cff").read_text()
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
-
-
-def test_torch_is_asked_for_by_a_range_and_no_index() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    (torch,) = [line for line in project["dependencies"] if line.startswith("torch")]
-    assert re.fullmatch(r"torch>=[\d.]+,<\d+", torch)
-    assert "index-url" not in (ROOT / "Makefile").read_text()
-
-
-@pytest.mark.process
-@pytest.mark.parametrize(
-    ("script", "message"),
-    [
-        ("exit 1", "rulekeep needs Python 3.11 or newer"),
-        ('case "$2" in *sys*) exit 0;; *) exit 1;; esac', "has no venv"),
-    ],
-    ids=["too old", "no venv"],
-)
-def test_make_says_in_one_line_what_python_lacks(tmp_path: Path, script: str, message: str) -> None:
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\n{script}\n")
-    python.chmod(0o755)
-    done = subprocess.run(
-        ["make", "-C", ROOT, f"PYTHON={python}", f"VENV={tmp_path / 'venv'}", "run"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert message in done.stderr
-    assert not (tmp_path / "venv").exists()

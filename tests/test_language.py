@@ -452,38 +452,6 @@ def shortened(model: Any, name: str, share: float, messages: Any = None) -> comp
     return compactors.compact(messages, Compression.parse(f"{name}@{share}"), model)
 
 
-OUTSIDE = """
-def verbatim(text, budget): return text
-def number(text, budget): return 3
-def fails(text, budget): raise RuntimeError("no")
-"""
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("outside.py:verbatim", "shorten what it returns"),
-        ("outside.py:number", "returned int; return a list"),
-        ("outside.py:fails", r"RuntimeError: no \(outside.py, line 4\)"),
-        ("outside.py:other", "has no function other"),
-        ("./gone", "cannot be run"),
-        ("./fails", "exit code 3: broken"),
-        ("./hangs", "make it end"),
-    ],
-)
-def test_a_compactor_from_outside_that_fails_is_named(
-    model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rulekeep.compaction.compactors.LIMIT_SECONDS", 1.0)
-    (tmp_path / "outside.py").write_text(OUTSIDE)
-    for script, line in {"fails": "echo broken >&2; exit 3", "hangs": "sleep 9"}.items():
-        (tmp_path / script).write_text(f"#!/bin/sh\n{line}\n")
-        (tmp_path / script).chmod(0o755)
-    with pytest.raises(UsageError, match=said):
-        shortened(model, name, 0.5)
-
-
 # What is said of it
 
 

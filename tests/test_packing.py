@@ -193,14 +193,6 @@ def test_a_run_is_found_by_its_id_and_by_the_one_it_had(
     assert "cpu a processor" in said
 
 
-def test_the_beginning_of_two_ids_is_refused(folder: Path, run: Command) -> None:
-    # Former ids here are seeds.
-    for named in (("list", "0000"), ("explain", "small/0000")):
-        code, _, errors = run(*named)
-        assert (code, errors.count("\n")) == (2, 1)
-        assert "0000: 2 runs have ids that begin so" in errors
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -236,17 +228,6 @@ def test_what_stands_beside_runs_is_packed_with_them(tmp_path: Path, run: Comman
     assert (kept.as_recorded, notes) == (speed, [])
 
 
-def test_seeds_of_two_versions_stand_in_no_mean() -> None:
-    one = [{**made_up("delta", seed), "versions": {"delta": 1}} for seed in (1, 2)]
-    other = [{**made_up("delta", seed), "versions": {"delta": 2}} for seed in (3, 4)]
-    for values, number in ((one, 1), (other, 2)):
-        for record in values:
-            record["id"] += f"version {number}"
-    found, notes = tabulated(typed([*one, *other]))
-    assert {run.label for run in found} == {"delta, code delta 1", "delta, code delta 2"}
-    assert "runs of 2 versions of its code stand apart" in notes[0]
-
-
 def test_trainings_of_two_versions_are_not_merged_and_a_later_option_parts_none() -> None:
     first = {**made_up("delta", 1), "versions": {"delta": 1}, "asked": {"mixer": "delta"}}
     first["spec"] = {**first["spec"], "mixer_options": {"heads": 4}}
@@ -256,21 +237,3 @@ def test_trainings_of_two_versions_are_not_merged_and_a_later_option_parts_none(
     assert len(merged(typed([first, later]))) == 1
     assert {run.label for run in tabulated(typed([first, later]))[0]} == {"delta"}
     assert len(merged(typed([first, {**later, "versions": {"delta": 2}}]))) == 2
-
-
-def test_an_explanation_made_anew_stands_in_for_the_packed_one(
-    tmp_path: Path, run: Command
-) -> None:
-    (values, _) = finished(tmp_path / "runs")
-    first, anew = ({"kind": "explanation", "run": values["id"], "command": by} for by in "ab")
-    write_record(tmp_path / "runs" / values["id"] / "explain.json", first)
-    assert run("pack", "runs", "--out", "small")[0] == 0
-    folder = tmp_path / "small" / values["id"]
-    folder.mkdir()
-    write_record(folder / "record.json", values)
-    write_record(folder / "explain.json", anew)
-    assert kept_beside(tmp_path / "small", []) == [anew]
-    assert run("pack", "small", "--out", "again")[0] == 0
-    assert kept_beside(tmp_path / "again", []) == [anew]
-    # A run that stands packed and unpacked is one.
-    assert run("verify", "small")[1].startswith(b"4 records whole")

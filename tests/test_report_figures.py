@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from report_records import Values, groups_of, record, study, typed
 
-from rulekeep.analysis.charts import GREY, Chart, Panel, Point, Series, Style, pareto_front
+from rulekeep.analysis.charts import Chart, Panel, Point, Series, Style, pareto_front
 from rulekeep.analysis.panels import figure
 from rulekeep.analysis.ranking import compared_at, ranked
 from rulekeep.reporting.figures import charts
@@ -82,26 +82,6 @@ def test_retention_is_drawn_with_its_mean_interval_seeds_and_chance() -> None:
     ]  # fmt: skip
     assert panel.chance == [(64, 0.04), (256, 0.04)]
     assert panel.x_ticks == [64, 256]
-
-
-def test_the_first_figure_has_at_most_eight_lines_and_small_panels_the_rest() -> None:
-    records = [record("mine.py:Mine", 1, {64: 0.5})]
-    records += [record(f"mixer-{n}", 1, {64: n / 10}) for n in range(9)]
-    records += [
-        record("attention", 1, {64: kept}, mixer_options={"positions": own})
-        for own, kept in (("none", 0.6), ("rotary", 0.1), ("alibi", 0.35))
-    ]
-    first = made(records)["retention"].panels[0]
-    assert [one.label for one in first.series] == [
-        "mine.py:Mine", "attention, no positions", "attention, rotary",
-        "mixer-8", "mixer-7", "mixer-6",
-    ]  # fmt: skip
-    small = made(records)["variants"].panels
-    assert [panel.title for panel in small] == [
-        *(f"mixer-{n}" for n in (5, 4)), "attention, alibi", *(f"mixer-{n}" for n in (3, 2, 1, 0)),
-    ]  # fmt: skip
-    base, own = small[0].series
-    assert (base.style.colour, base.points[0].y, own.points[0].y) == (GREY, 0.6, 0.5)
 
 
 @pytest.mark.parametrize(("key", "costs"), [("state", (5200, 8600)), ("seconds", (13, 21.5))])

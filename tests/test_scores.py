@@ -19,7 +19,6 @@ from rulekeep.running.evaluation import (
     GeneratingPredictor,
     LogitsPredictor,
     ModelPredictor,
-    Question,
     evaluate_samples,
 )
 from rulekeep.running.model import LanguageModel
@@ -133,20 +132,6 @@ def test_a_row_of_a_record_is_what_was_answered(name: str, monkeypatch: pytest.M
     # What only writes has the same scores, and no loss.
     written = evaluate_samples(Writing(knowing), task, "test", context, N, SEED)
     assert written == {**row, "val_loss": None}
-
-
-def test_what_is_given_is_neither_asked_for_nor_counted() -> None:
-    task = Recall()
-    sample = task.sample("test", 64, N, seed=SEED)
-    # Wrong at every query, which is given.
-    wrong = {*places(~sample.supervised)}
-    assert wrong
-    row = evaluate_samples(Knowing(sample, len(task.vocabulary), wrong), task, "test", 64, N, SEED)
-    assert (row["retention"], row["exact"], row["token_accuracy"]) == (1, 1, 1)
-    question = Question.of(sample)
-    assert np.array_equal(question.prompts, sample.tokens[:, : sample.answer_start])
-    assert np.array_equal(question.is_given, ~sample.supervised)
-    assert (question.given == np.where(sample.supervised, 0, sample.answers)).all()
 
 
 def test_a_right_word_without_probability_leaves_no_loss() -> None:

@@ -29,8 +29,6 @@ OUTSIDE = ROOT / "examples" / "outside_task.py"
 BACKWARDS = f"{OUTSIDE}:Backwards"
 
 
-
-
 def test_certify_prints_a_table_and_writes_the_record(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
