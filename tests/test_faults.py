@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import tiny
 import torch
 from tiny import made, plugin
 
-from rulekeep.records.store import Record, RunFolder, read_record, read_runs
+from rulekeep.records.store import Record, RunFolder, read_record
 from rulekeep.specs import RunSpec
 from rulekeep.sweeps import planning
 
@@ -93,44 +92,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("whole") / "runs"
     made([tiny.tiny(), tiny.tiny(seed=2)], root)
     return root
-
-
-def flipped(content: bytes) -> bytes:
-    middle = content.index(b'"val_loss"') + len(b'"val_loss": 4.')
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-
-
-# All that may be amiss with a file test_store.py has.
-DAMAGE: dict[str, Callable[[bytes], bytes]] = {
-    "truncated": lambda content: content[: len(content) // 2],
-    "a flipped bit": flipped,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_record_is_set_aside_made_again_and_said(
-    whole: Path, tmp_path: Path, damage: str
-) -> None:
-    root = tmp_path / "runs"
-    shutil.copytree(whole, root)
-    spec = tiny.tiny()
-    path = root / planning.identity(spec) / "record.json"
-    before, content = read_record(path), path.read_bytes()
-    broken = DAMAGE[damage](content)
-    assert broken != content
-    path.write_bytes(broken)
-    planned = planning.plan([spec, tiny.tiny(seed=2)], root)
-    (note,) = planned.notes
-    assert note.startswith(f"run {path.parent.name}: record.json: ")
-    assert note.endswith("; set aside as record.json.corrupt-1")
-    assert [len(planned.finished), len(planned.jobs)] == [1, 1]
-    assert path.with_name("record.json.corrupt-1").read_bytes() == broken
-    made([spec], root)
-    again = read_record(path)
-    assert tiny.timeless(again) == tiny.timeless(before)
-    assert again["notes"] == ["record.json.corrupt-1 was set aside as corrupt"]
-    (said,) = read_runs(root).notes
-    assert said.endswith("record.json.corrupt-1 was set aside as corrupt, and the run made again")
 
 
 class Hostile:

@@ -146,16 +146,3 @@ def test_moments_are_compared_by_the_size_of_the_terms() -> None:
     assert kept.differences("mixers", "x", before, change)
     size = golden(output=[999, 1e-3, 5000.0, 2.0])
     assert kept.differences("mixers", "x", before, size) == ["output: 999 numbers, were 1000"]
-
-
-def test_a_changed_figure_is_said_in_one_line_with_its_fix(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    name = "mixer delta"
-    before = json.loads(json.dumps(ENTRIES["defaults"][name]))
-    before["figures"]["heads"] = 99
-    problem = kept.problem("defaults", name, before)
-    assert problem is not None
-    assert "\n" not in problem
-    for part in ("heads is 4, was 99", "`version` of delta", kept.WRITE, "changelog line"):
-        assert part in problem

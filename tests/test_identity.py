@@ -8,7 +8,7 @@ from pydantic import create_model
 from rulekeep.mixers import GRU, Delta
 from rulekeep.records.identity import identify
 from rulekeep.running.building import resolve
-from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec, UsageError
+from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
 from rulekeep.sweeps.planning import resolve_any
 from rulekeep.tasks import Recite
 
@@ -137,11 +137,6 @@ def test_a_changed_plugin_file_changes_the_id_unless_it_declares_a_version(tmp_p
     one = plugin(tmp_path, inside="version = 3")
     two = plugin(tmp_path, inside="version = 3", factor="2.0")
     assert (version(one), version(two)) == (3, 3)
-
-
-def test_a_version_that_is_no_whole_number_is_said_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"its version is '1\.0'; declare a whole number$"):
-        resolve(plugin(tmp_path, inside="version = '1.0'"))
 
 
 def test_a_mixer_of_the_catalogue_lends_a_plugin_no_version(tmp_path: Path) -> None:

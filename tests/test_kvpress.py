@@ -83,18 +83,6 @@ def test_the_patch_adds_two_registry_lines_and_an_import(checkout: Path) -> None
     assert (checkout / "evaluation" / "evaluate_registry.py").read_text() == REGISTERED
 
 
-@pytest.mark.cli
-def test_a_folder_that_is_no_clean_checkout_is_refused(
-    checkout: Path, run: Run, tmp_path: Path
-) -> None:
-    code, _, error = run("harness", "kvpress", "elsewhere")
-    assert (code, error.count("\n")) == (2, 1)
-    assert "name a checkout of github.com/NVIDIA/kvpress" in error
-    (checkout / "evaluation" / "evaluate_registry.py").write_text(REGISTERED)
-    code, _, error = run("harness", "kvpress", "kvpress")
-    assert (code, "names rulekeep already" in error) == (2, True)
-
-
 @pytest.mark.process
 def test_rows_are_those_that_kvpress_can_ask(rows: Rows) -> None:
     assert [*rows[0]] == [
@@ -150,24 +138,6 @@ def test_a_reply_counts_if_it_shows_the_right_option_alone(rows: Rows) -> None:
     assert found["followed"] == pytest.approx(1 / 12, abs=1e-4)
     assert found["by_family"][rows[0]["family"]] > 0
     assert found["low"] <= found["followed"] <= found["high"]
-
-
-@pytest.mark.cli
-@pytest.mark.slow
-def test_an_eviction_may_ask_for_the_layer_as_a_press_does(
-    tmp_path: Path, run: Run, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tiny_chat.saved(tmp_path_factory.mktemp("chat_model"))
-    (tmp_path / "mine.py").write_text(
-        "def near(keys, hidden, module, rotary):\n"
-        "    cos, sin = rotary(hidden, __import__('torch').arange(keys.shape[2])[None])\n"
-        "    assert cos.shape[1] == hidden.shape[1] == keys.shape[2]\n"
-        "    return module.q_proj(hidden).norm(dim=-1)[:, None].expand(keys.shape[:3])\n"
-    )
-    base = ["language", "--model", str(folder), "--families", "name,home,color,mood"]
-    cell = ["--distances", "64", "--mentions", "none", "--prompts", "3", "--out", "runs"]
-    code, _, error = run(*base, *cell, "--compress", "mine.py:near@0.5")
-    assert code == 0, error
 
 
 @pytest.mark.core

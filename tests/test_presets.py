@@ -303,9 +303,10 @@ def test_every_preset_and_sweep_of_a_study_can_be_made(
 ) -> None:
     specs = function([]) if "records" in signature(function).parameters else function()
     assert specs
-    # Of those that differ in no more than seed and rate the first.
+    # One of each mixer with its options, and one of each task with its own.
     asked = [spec for spec in specs if isinstance(spec, RunSpec)]
-    first = {spec.model_dump_json(exclude={"seed", "learning_rate"}): spec for spec in asked}
+    first = {f"{spec.mixer}{spec.mixer_options}": spec for spec in asked}
+    first |= {f"{spec.task}{spec.task_options}": spec for spec in asked}
     for spec in first.values():
         resolve(spec)
 

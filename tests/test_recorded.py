@@ -76,21 +76,6 @@ def test_forms_that_others_write_are_read(recorded: Recorded, tmp_path: Path) ->
     assert whole.conversations == recorded.conversations[:1]
 
 
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        ([listed(LONG), "a,b"], "line 2 is no JSON"),
-        ([{"contents": []}], "it is no conversation \\(no list of messages\\)"),
-        ([listed(MIXED[:2])], "has no user's message with a reply"),
-        ([{"messages": 3}], "no list of messages"),
-    ],
-)
-def test_what_is_no_conversation_is_named(lines: Any, said: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=said) as caught:
-        read(tmp_path, *lines)
-    assert "\n" not in str(caught.value)
-
-
 def test_turns_fill_the_distance_and_the_last_one_is_cut(recorded: Recorded) -> None:
     every = {turn for turns in recorded.conversations for turn in turns}
     one = spec(distance=60)
@@ -132,14 +117,6 @@ def test_a_file_counts_by_its_turns(recorded: Recorded, tmp_path: Path) -> None:
     assert known.id != resolve_language(spec(model=str(folder))).id
     (tmp_path / "moved").write_bytes(b"\n" + Path(recorded.path).read_bytes())
     assert resolve_language(spec(model=str(folder), chat=str(tmp_path / "moved"))).id == known.id
-
-
-def test_a_reader_hears_of_few_conversations_and_of_options_in_them(recorded: Recorded) -> None:
-    example = converse(SHIPPED, spec(distance=60), "test", 0, words, recorded.turns).messages
-    first, *rest = recorded.notes(SHIPPED, 60, example)
-    assert first == "chat: 2 conversations, 9 turns of chat.jsonl"
-    assert "at distance 60 a prompt reads 3" in rest[0]
-    assert rest[1] == "chat: mentions options by itself: home (Paris)"
 
 
 def test_a_mark_of_a_template_gets_a_space_and_other_text_stays(tmp_path: Path) -> None:

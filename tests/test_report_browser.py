@@ -1,6 +1,5 @@
 """The page in real headless Chromium: it sorts, filters, asks nothing and runs no name."""
 
-import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -151,24 +150,6 @@ def test_a_name_stays_text_and_a_script_without_the_hash_does_not_run(
         }"""
     )
     assert ran is False
-    page.close()
-
-
-def test_print_fits_the_paper_and_has_the_rows_of_its_tables(
-    browser: Any, tmp_path: Path, undrawn: None
-) -> None:
-    from pypdf import PdfReader
-
-    records = study(contexts=(64, 256), seeds=5, mixers=("attention", "slots", "delta"))
-    write_report(typed(records), tmp_path, "rulekeep report runs")
-    page, _ = opened(browser, tmp_path / "report.html")
-    paper = PdfReader(io.BytesIO(page.pdf(prefer_css_page_size=True)))
-    assert all(sheet.mediabox.width > sheet.mediabox.height for sheet in paper.pages)
-    texts = [" ".join(sheet.extract_text().split()) for sheet in paper.pages]
-    rows = [text for text in texts if "of 5 (" in text]
-    # Every page of a table names its columns.
-    assert len(rows) > 1
-    assert all("tested at" in text for text in rows)
     page.close()
 
 

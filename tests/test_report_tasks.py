@@ -1,22 +1,18 @@
 """The report's word on its tasks: certificates beside the runs."""
 
-import math
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from reading import make
-from report_records import HOSTILE, Values, read_runs, record, typed
+from report_records import Values, read_runs, record
 
 from rulekeep import cli
-from rulekeep.checks import certificate
 from rulekeep.records.identity import code_of_file
 from rulekeep.records.store import packed_values, write_record
 from rulekeep.reporting import write as reported
 from rulekeep.reporting.certified import certificates
-from rulekeep.reporting.write import write_report
 from rulekeep.tasks import Recite
 
 APP = cli.app
@@ -102,61 +98,5 @@ def test_the_committed_certificates_are_found_and_the_articles_fails() -> None:
     assert article[2:5] == ["FAILS", "last 6, best of all readers", "0.4444"]
 
 
-@pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {},
-        {"named": HOSTILE, "options": 3, "contexts": [None, 3, {}]},
-        {**proof(), "contexts": [{"context": 64, "passed": True, "readings": []}]},
-        {"named": "recite", "contexts": [{"context": 64, "retention": math.nan, "chance": 0.1}]},
-    ],
-    ids=range(4),
-)
-def test_a_broken_certificate_counts_for_nothing_and_is_said(tmp_path: Path, broken: Any) -> None:
-    write_report(
-        typed([record()]), tmp_path, "c", certificates=[{"kind": "certificate", **broken}, proof()]
-    )
-    for file in ("report.html", "report.md"):
-        text = (tmp_path / file).read_text().replace("\\", "")
-        assert "not whole, left out" in text
-        assert "1 of 2 tasks and contexts are certified" in text
-        assert "<img" not in text
 
 
-def runs(folder: Path, records: list[Values]) -> None:
-    """A folder of runs with these records."""
-    for one, number in zip(records, range(len(records)), strict=True):
-        path = folder / f"run{number}"
-        path.mkdir(parents=True)
-        write_record(path / "plan.json", {})
-        write_record(path / "record.json", {**one, "id": path.name})
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("undrawn")
-def test_certify_into_the_folder_of_runs_is_all_it_takes(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quick = partial(certificate.certify, windows=(4,))
-    monkeypatch.setattr(certificate, "certify", quick)
-    none_ships(tmp_path, monkeypatch)
-    runs(tmp_path / "runs", [record(retention={64: 0.5})])
-    run("report", "runs")
-    markdown = tmp_path / "runs" / "report" / "report.md"
-    (command,) = [
-        line.split("no certificate: ")[1].split(" |")[0]
-        for line in markdown.read_text().replace("\\", "").splitlines()
-        if "no certificate: " in line
-    ]
-    assert command == "rulekeep certify recite --context 64 --out runs"
-    assert run(*shlex.split(command)[1:])[0] == 0
-    assert run("report", "runs")[0] == 0
-    assert "1 of 1 tasks and contexts are certified" in markdown.read_text()
-    assert run("verify", "runs")[0] == 0
-
-
-def none_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave reports the certificates of their folders alone."""
-    (tmp_path / "ships").mkdir()
-    monkeypatch.setattr(reported, "CERTIFICATES", tmp_path / "ships")

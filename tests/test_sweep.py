@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from contextlib import chdir
 from pathlib import Path
@@ -20,15 +19,6 @@ from rulekeep.sweeps import job, planning
 
 GRID = [tiny.tiny(seed=seed, mixer=mixer) for seed in (1, 2) for mixer in ("gru", "attention")]
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
-# In a worker: end at a step of the write of the record, or take long for it.
-KILLED_AT = {
-    "before its name": "store.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n",
-    "after its name": "write = job.write_record\n"
-    "def written(*given):\n"
-    "    write(*given)\n"
-    "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    "job.write_record = written\n",
-}
 IN_A_WORKER = (
     "import multiprocessing\nfrom rulekeep.records import store\nfrom rulekeep.sweeps import job\n"
 )
@@ -145,33 +135,6 @@ def test_a_killed_driver_takes_its_workers_and_resume_does_the_rest_once(
     assert made == uninterrupted
 
 
-@pytest.mark.parametrize("moment", KILLED_AT)
-def test_a_kill_in_the_write_of_a_record_keeps_what_was_written(
-    tmp_path: Path, moment: str
-) -> None:
-    body = "".join(f"    {line}\n" for line in KILLED_AT[moment].splitlines())
-    flag = tmp_path / "flag"
-    # Once only: the second attempt is left alone. Patched as the model is made, which is after
-    # the attempt was counted: without weights, the write of the record is the next one.
-    top = (
-        f"{IN_A_WORKER}flag = Path({str(flag)!r})\n"
-        f"if multiprocessing.parent_process() and not flag.exists():\n    flag.touch()\n{body}"
-    )
-    spec = tiny.tiny(mixer=plugin(tmp_path, "kills", top))
-    (record,) = made([spec], tmp_path / "runs", weights=False)
-    (folder,) = [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
-    if moment == "after its name":
-        assert record.status == "done"
-        assert planning.plan([spec], tmp_path / "runs").finished == [record]
-    else:
-        assert record.status == "killed"
-        assert list(folder.glob(".record.json.tmp-*"))
-        (record,) = made([spec], tmp_path / "runs", weights=False)
-        assert [record.status, record.attempt] == ["done", 2]
-    assert RunFolder(folder).load() == record
-    assert not list(folder.glob(".record.json.tmp-*"))
-
-
 def test_ctrl_c_finishes_writing_and_resume_does_the_rest(tmp_path: Path) -> None:
     top = (
         f"{IN_A_WORKER}fsync, folder = os.fsync, Path({str(tmp_path)!r})\n"
@@ -252,26 +215,6 @@ from rulekeep.specs import RunSpec
 def sweep():
     return [RunSpec(seed=1, **{values})]
 """
-
-
-def test_a_sweep_killed_while_it_is_planned_is_named_by_resume(tmp_path: Path) -> None:
-    values = GRID[0].model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
-    (tmp_path / "plain.py").write_text(PLAIN.format(values=values))
-    code = (
-        "import os, signal\nfrom rulekeep.sweeps import planning\n"
-        "from rulekeep.commands import runs\n"
-        # Before it says that all is planned.
-        "planning._add_job = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "runs.sweep('plain.py', out='runs')\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    done = rulekeep("resume", "runs", cwd=tmp_path)
-    assert done.returncode == 0
-    again = "rulekeep sweep plain.py --out runs"
-    assert f"more may be asked for by a sweep that planned these runs: {again}\n" in done.stderr
-    assert rulekeep(*again.split()[1:], cwd=tmp_path).returncode == 0
-    assert not list((tmp_path / "runs").glob("*.pending"))
 
 
 def test_a_sweep_that_chooses_by_its_records_goes_on_by_its_own_command(

@@ -11,7 +11,6 @@ import tiny_chat
 from rulekeep.language import figures
 from rulekeep.language.chat import Conversation, converse
 from rulekeep.language.families import read_families
-from rulekeep.language.models import load_model
 from rulekeep.language.resolving import resolve_language
 from rulekeep.language.system import read_system
 from rulekeep.records.store import read_runs
@@ -166,24 +165,6 @@ def test_a_prompt_that_cannot_be_measured_is_one_line_and_exit_2(
     assert said in last
     assert all(note.startswith("system prompt: ") for note in notes)
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_guard_finds_rules_where_the_prompt_has_them(path: str, folder: Path) -> None:
-    model = load_model(str(folder))
-    found = conversation(path, 3, mentions="instruction", distance=100)
-    opened = model.opened(found.messages, rules=found.rules)
-    ids = model.tokens(opened.head)
-    said = [model.tokenizer.decode([ids[at] for at in places]) for places in opened._rule_places]
-    assert said == list(found.rules)
-    # A token is a byte.
-    assert max(max(places) for places in opened._rule_places) < len(filled(WRITTEN)) + 100
-    # As Mistral's template, which moves a system prompt to the request.
-    model.tokenizer.chat_template = (
-        "{% for m in messages[1:] %}{{ messages[0].content if loop.last }}{{ m.content }}\n"
-        "{% endfor %}"
-    )
-    with pytest.raises(UsageError, match="moves the system prompt"):
-        model.opened(found.messages, rules=found.rules)
 
 
 def test_the_command_asks_for_the_rules_of_a_prompt(

@@ -7,7 +7,6 @@ import pytest
 from reading import SAMPLED
 
 from rulekeep.checks.tasks import check_task
-from rulekeep.specs import UsageError
 from rulekeep.tasks import Apply, Override, Recite, Role, Sample, SampledTask
 
 
@@ -214,36 +213,8 @@ def test_a_broken_task_is_named_by_what_is_broken(
     assert {named} if isinstance(named, str) else named <= failed(task)
 
 
-@pytest.mark.parametrize("task", [Unseeded, Unsupervised, Misaligned])
-def test_what_is_not_looked_at_where_tables_do_not_fit_is_said(task: type[SampledTask]) -> None:
-    *_, last = check_task(task, context=96, examples=400, rules=2)
-    assert (last.passed, last.property) == (None, "sources, splits, chance, certificate")
-    assert last.compared.startswith("skipped: ")
-
-
 def test_splits_that_would_hardly_meet_by_luck_are_not_said_to_be_apart() -> None:
     rows = {row.property: row for row in check_task(Met, examples=400, rules=6)}
     row = rows["no two splits share a combination"]
     assert row.passed is None
     assert "10,439,331,840 in all) two splits would hardly share one" in row.compared
-
-
-def test_options_that_cannot_be_are_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="rules 33"):
-        check_task(Recite, rules=33)
-    with pytest.raises(UsageError, match="context 3"):
-        check_task(Recite, context=3)
-
-
-class Particular(Recite):
-    """Refuses the small variant by an exception of its own."""
-
-    def __init__(self, options=None):
-        if options is not None and options.items < 16:
-            raise ValueError("items must be 16 or more")
-        super().__init__(options)
-
-
-@pytest.mark.slow
-def test_a_task_that_cannot_be_smaller_is_compared_as_it_is() -> None:
-    assert failed(Particular, examples=3000) == set()

@@ -80,14 +80,6 @@ def test_a_report_leaves_it_out_and_says_so(broken, run, undrawn) -> None:
     assert f"{said}; left out" in text
 
 
-def test_verify_names_it_and_ends_with_1(broken, run) -> None:
-    _, said = broken
-    code, output, errors = run("verify", "runs")
-    counts = b"2 records whole, 1 broken, 0 runs without a record\n"
-    assert (code, output) == (1, counts)
-    assert errors == f"{said}\n"
-
-
 @pytest.mark.core
 def test_a_run_in_the_folder_of_another_is_left_out_and_not_renamed(
     tmp_path: Path, run, undrawn
@@ -106,16 +98,6 @@ def test_a_run_in_the_folder_of_another_is_left_out_and_not_renamed(
     assert code == 1
     assert errors == f"{said}'{first.parent.name}'\n"
     assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.*")} == before
-
-
-def test_a_report_says_why_there_is_nothing_to_report_on(tmp_path: Path, run) -> None:
-    for path in finished(tmp_path / "runs"):
-        path.write_text("{")
-    code, output, errors = run("report", "runs")
-    assert (code, output, errors.count("\n")) == (2, b"", 1)
-    assert "record.json: not readable as JSON" in errors
-    assert "there is no other record" in errors
-    assert not (tmp_path / "runs" / "report").exists()
 
 
 @pytest.mark.parametrize(
@@ -174,23 +156,3 @@ def test_a_report_that_cannot_be_written_whole_leaves_what_stood_there(
         assert f"{out}/" in line
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
     assert not [*(tmp_path / "new").iterdir()]
-
-
-def test_a_full_disk_is_bad_usage_with_the_file_and_the_fix(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., tuple[int, bytes, str]]
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    for command, file in (
-        ("data recite --context 96 --out d.jsonl", "d.jsonl"), ("run --out runs", "plan.json"),
-        ("show recite --html d.html", "d.html"),
-    ):  # fmt: skip
-        code, output, errors = run(*command.split())
-        assert (code, output) == (2, b"")
-        (line,) = errors.splitlines()
-        assert line.startswith("rulekeep: ")
-        fix = "mend it, or name another place"
-        assert line.endswith(f"{file}: No space left on device; {fix}")
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
