@@ -11,24 +11,13 @@ from rulekeep.running.building import resolve
 from rulekeep.specs import RunSpec
 
 _MODULE = "from torch import nn\nclass M(nn.Module):\n"
-_PARTS = "    def forward(self, x, s): ...\n    def init_state(self, n): ...\n"
 _TASK = "from rulekeep.tasks import Recite\nclass T(Recite):\n"
 _SWEEP = "from rulekeep.specs import RunSpec\n"
 
 TEXTS = {
     "a_file": "kept",
     "syntax.py": "class :\n",
-    "raises.py": "raise ValueError('no\\nluck')\n",
-    "exits.py": "raise SystemExit(3)\n",
-    "plain.py": "class M: ...\nthing = 3\n",
     "module.py": f"{_MODULE}    def __init__(self, width): super().__init__()\n",
-    "constructor.py": (
-        f"{_MODULE}{_PARTS}    def __init__(self, width): raise OSError('two\\nlines')\n"
-    ),
-    "picky.py": (
-        f"{_MODULE}{_PARTS}    def __init__(self, width, *, heads: int = 4, need: float):\n"
-        "        super().__init__()\n"
-    ),
     "at_its_top.py": f"{_SWEEP}SPECS = [RunSpec(setps=3)]\ndef sweep(): return SPECS\n",
     "task_raises.py": f"{_TASK}    def __init__(self, options): raise ValueError('no\\nluck')\n",
     "task_exits.py": f"{_TASK}    def __init__(self, options): raise SystemExit(3)\n",

@@ -19,8 +19,7 @@ TEMPLATE = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<
 class Server(ThreadingHTTPServer):
     """How it answers is its `mode`; `asked` are the bodies of the requests so far.
 
-    `content` makes what a message holds of a reply, `told` the tokens of a prompt and their scores.
-    Whoever names one of `refused` gets status and body of `refusal`.
+    `content` makes what a message holds of a reply.
     """
 
     daemon_threads = True
@@ -33,9 +32,6 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[dict[str, Any]] = []
         self.content: Callable[[str], Any] = str
-        self.told: Callable[[list[Any], list[Any]], tuple[Any, Any]] = lambda *both: both
-        self.refused: tuple[str, ...] = ()
-        self.refusal: tuple[int, Any] = (400, None)
 
     @property
     def url(self) -> str:
@@ -104,38 +100,18 @@ class _Handler(BaseHTTPRequestHandler):
         if server.mode == "failing":
             said = {"error": {"message": f"broken for {self.headers['Authorization']}"}}
             return self.answer(said, 400)
-        if server.mode == "broken":
-            return self.answer({"error": {"message": "boom internal"}}, 500)
-        if server.mode == "limited":
-            return self.answer({"error": {"message": "too many requests"}}, 429)
-        if server.mode == "reasoning":
-            for name in ("max_tokens", "temperature"):
-                if name in asked:
-                    said = {"message": f"{name} is not supported", "param": name}
-                    return self.answer({"error": said}, 400)
-        if any(name in asked for name in server.refused):
-            status, body = server.refusal
-            return self.answer(json.dumps(body), status)
-        if server.mode == "page":
-            return self.answer("<html>", kind="text/html")
-        if server.mode == "malformed":
-            return self.answer({"choices": []})
         if server.mode == "loading":
             return self.answer({"error": {"message": "model is still loading"}})
-        if server.mode == "no json":
-            return self.answer("<html>")
         if "messages" in asked:
             text = server.read("\n".join(one["content"] for one in asked["messages"]))
             reply = obeying(text, asked["messages"][-1]["content"])
             said = server.content(reply)
             choice: Any = {"index": 0, "message": {"role": "assistant", "content": said}}
-            if server.mode == "thinking":
-                choice["message"]["content"], choice["finish_reason"] = None, "length"
         else:
             text = server.read(asked["prompt"])
             choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": "length"}
             if server.mode != "no logprobs":
-                both = server.told([*tokens(text), "!"], [*likelihoods(text), -9])
+                both = [*tokens(text), "!"], [*likelihoods(text), -9]
                 choice["logprobs"] = dict(zip(("tokens", "token_logprobs"), both, strict=True))
         usage = {"prompt_tokens": len(tokens(text)), "completion_tokens": 1, "total_tokens": 1}
         made: Any = {"id": "1", "choices": [choice], "usage": usage, "model": "m"}
@@ -143,10 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
             del made["usage"]
         return self.answer(made)
 
-    def answer(self, what: Any, status: int = 200, kind: str = "application/json") -> None:
-        body = json.dumps(what).encode() if not isinstance(what, str) else what.encode()
+    def answer(self, what: Any, status: int = 200) -> None:
+        body = json.dumps(what).encode()
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -38,12 +38,5 @@ def job(value, progress):
         return lambda: None
     if value == "large":
         return "x" * 2**22
-    if value.startswith("eats in "):
-        Path(value.removeprefix("eats in "), "cgroup.procs").write_text(str(os.getpid()))
-        return [b"x" * 2**22 for _ in range(2**12)]
-    if value == "talkative":
-        for steps in range(2, 100_000):
-            progress(steps)
-        return value
     progress(2)
     return value, os.getpid(), os.environ.get("GLIBC_TUNABLES")

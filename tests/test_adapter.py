@@ -1,16 +1,11 @@
 """Layers without a state behind the contract of a mixer."""
 
-import py_compile
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from rulekeep.mixers import Stateless
 from rulekeep.running.costs import state_bytes
-
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
 class RunningMean(nn.Module):
@@ -44,8 +39,3 @@ def test_what_is_kept_is_counted_and_grows() -> None:
     assert [state_bytes([mixer(torch.randn(1, t, 8))[1]]) for t in (1, 64)] == [32, 64 * 32]
     assert state_bytes([mixer.init_state(1)]) == 0
     assert mixer.memory_half_life_tokens is None
-
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_examples_compile(example: Path, tmp_path: Path) -> None:
-    py_compile.compile(str(example), cfile=str(tmp_path / "out.pyc"), doraise=True)

@@ -191,26 +191,6 @@ def test_records_are_flat_rows_with_every_column(tmp_path: Path) -> None:
         rk.load_records(tmp_path / "none")
 
 
-def test_a_damaged_record_is_named_where_records_are_loaded(tmp_path: Path) -> None:
-    runs = [rk.run(mixer="gru", seed=seed, out=tmp_path, **SMALL) for seed in (1, 2)]
-    record = runs[0].folder / "record.json"
-    record.write_text(record.read_text().replace("gru", "gro"))
-    with pytest.warns(rk.DamagedRecordWarning, match=f"{runs[0].id}.*checksum"):
-        rows = rk.load_records(tmp_path)
-    assert {row["id"] for row in rows} == {runs[1].id}
-    with pytest.raises(rk.UsageError, match=f"{runs[0].id}.*checksum"):
-        rk.load_records(tmp_path, strict=True)
-
-
-def test_a_report_is_written_where_it_says(tmp_path: Path, undrawn: None) -> None:
-    run = rk.run(mixer="gru", out=tmp_path / "runs", **SMALL)
-    for _ in range(2):
-        assert rk.report(run).read_text().startswith("<!doctype html>")
-    page = rk.report(tmp_path / "runs", run, out=tmp_path / "page")
-    assert page == tmp_path / "page" / "report.html"
-    assert page.exists()
-
-
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     name = tiny.plugin(tmp_path, "breaks", forward="raise RuntimeError('no more')")
     with pytest.raises(rk.RunFailedError, match="failed: RuntimeError: no more"):
@@ -265,13 +245,6 @@ def test_our_memory_trains_by_its_recipe() -> None:
     }  # fmt: skip
     assert all(gate.min() >= 0 and gate.max() <= 1 for gate in gates.values())
     assert rk.write_gates(rk.LanguageModel(30, "attention"), x) == {}
-
-
-def test_options_may_stand_in_brackets(tmp_path: Path) -> None:
-    options = {"mixer": "delta[heads=2,hidden=24]", "out": tmp_path / "runs"}
-    spec = rk.run(**options, **SMALL).record.spec.parsed()
-    assert (spec.mixer, spec.mixer_options["heads"], spec.hidden) == ("delta", 2, 24)
-    assert rk.check("delta[heads=2]", width=8).passed
 
 
 def test_the_runs_of_quick_come_with_the_package() -> None:

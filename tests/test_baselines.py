@@ -8,7 +8,7 @@ import pytest
 from scripts import ROOT, script
 
 from rulekeep.analysis.table import Run
-from rulekeep.commands import beside, demo
+from rulekeep.commands import demo
 from rulekeep.commands.beside import BASELINES, baseline
 from rulekeep.records import Record
 from rulekeep.records.folders import CERTIFICATES, SHIPPED, kept_beside
@@ -23,11 +23,6 @@ from rulekeep.sweeps.presets import PRESETS
 @cache
 def committed(folder: str) -> list[Record]:
     return results(ROOT / "results" / folder)
-
-
-def lstm(task: str) -> Record:
-    found = committed("catalogue")
-    return next(one for one in found if (one.spec.mixer, one.spec.task) == ("lstm", task))
 
 
 @pytest.mark.docs
@@ -61,20 +56,6 @@ def as_planned(spec: RunSpec) -> Record:
     resolved = resolve(spec)
     values = {"kind": spec.kind, **resolved.spec.model_dump(mode="json")}
     return Record.read({"id": resolved.id, "status": "failed", "spec": values})
-
-
-def test_a_run_stands_beside_the_baselines_of_its_protocol(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    beside.show(lstm("recite"))
-    shown = capsys.readouterr().out
-    head, *lines = shown.splitlines()
-    assert head.split()[-4:] == ["64", "256", "1,028", "4,096"]
-    rows = [line for line in lines if "0." in line or "1.000" in line]
-    kept = {line.split("  ")[0].split(",")[0]: line for line in rows}
-    assert "0.185" in kept["attention"]
-    assert "0.999" in kept["sparse_delta"]
-    assert lines[-1 - ("no committed" in lines[-1])].startswith("this run: lstm")
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,6 @@ from rulekeep.mixers.fading import Fading
 
 MATRIX = {name: kind for name, kind in MIXERS.items() if issubclass(kind, MatrixMixer)}
 DECAYING = [name for name, kind in MATRIX.items() if issubclass(kind, Fading)]
-# A token, a chunk, one more than chunks, several pieces. More lengths at their edges, and one
-# sequence alone, are compared in test_contract.py, where half-lives are long.
-LENGTHS = [1, 16, 17, 65, 130]
-GATED_LENGTHS = [17, 63]
 
 
 @pytest.fixture(autouse=True)
@@ -49,51 +45,11 @@ def results(
     yield from ((f"gradient {i}", grad) for i, grad in enumerate(found) if grad is not None)
 
 
-@pytest.mark.parametrize(
-    ("batch", "gated"),
-    [(3, False), (1, True), (3, True)],
-    ids=["plain", "gated and convolved, one sequence", "gated and convolved"],
-)
-@pytest.mark.parametrize("name", MATRIX)
-def test_chunks_are_the_loop(name: str, batch: int, gated: bool) -> None:
-    options = {"heads": 2, "key_width": 5, "output_gate": gated, "short_convolution": gated}
-    if name in DECAYING:
-        # Decays that matter within a chunk, or that leave nothing of it.
-        options["half_life_tokens"] = 0.1 if gated else 4.0
-    fast = MATRIX[name](8, **options).double()
-    slow = MATRIX[name](8, **options, serial=True).double()
-    slow.load_state_dict(fast.state_dict())
-    for length in GATED_LENGTHS if gated else LENGTHS:
-        x = torch.randn(batch, length, 8, dtype=torch.float64, requires_grad=True)
-        # Of one sign, as sums of positive features are: the normaliser is one.
-        state = [torch.rand_like(part).requires_grad_() for part in fast.init_state(batch)]
-        pairs = []
-        for mixer in (fast, slow):
-            y, after = mixer(x, type(fast.init_state(1))(*state))
-            pairs.append(results((y, *after), [x, *state, *mixer.parameters()]))
-        for (what, a), (_, b) in zip(*pairs, strict=True):
-            assert torch.allclose(a, b, rtol=0, atol=1e-9), (length, what, (a - b).abs().max())
-
-
 @pytest.mark.parametrize("name", DECAYING)
 def test_the_half_life_at_the_start_is_the_one_asked_for(name: str) -> None:
     assert MATRIX[name](16).memory_half_life_tokens == pytest.approx(1024, rel=1e-3)
     short = MATRIX[name](16, half_life_tokens=3.0)
     assert short.memory_half_life_tokens == pytest.approx(3, rel=1e-3)
-
-
-@pytest.mark.parametrize("name", [name for name in MATRIX if name not in DECAYING])
-def test_without_decay_the_half_life_has_no_end(name: str) -> None:
-    assert MATRIX[name](16).memory_half_life_tokens == math.inf
-
-
-@pytest.mark.parametrize("name", ["gated_linear", "retnet", "ssd"])
-def test_decay_can_be_switched_off(name: str) -> None:
-    fast, slow = (MATRIX[name](8, half_life_tokens=None, serial=serial) for serial in (False, True))
-    assert fast.memory_half_life_tokens == math.inf
-    slow.load_state_dict(fast.state_dict())
-    x = torch.randn(2, 70, 8)
-    assert torch.allclose(fast(x)[0], slow(x)[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("serial", [True, False])
@@ -197,19 +153,6 @@ def test_hard_cases_in_float32(core: str, case: str) -> None:
             b = torch.where(decay < -60, 0, b)
         error = (a.double() - b).abs().max() / b.abs().max().clamp(min=1e-3)
         assert error < TOLERANCE, (what, error)
-
-
-@pytest.mark.parametrize("name", MATRIX)
-def test_under_autocast_the_memory_keeps_its_precision(name: str) -> None:
-    mixer, x = MATRIX[name](16), torch.randn(2, 70, 16, requires_grad=True)
-    y = mixer(x)[0]
-    (whole,) = torch.autograd.grad(y.square().mean(), x)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough, rough_state = mixer(x)
-    (roughly,) = torch.autograd.grad(rough.square().mean(), x)
-    assert all(part.dtype == torch.float32 for part in rough_state)
-    assert (y - rough).norm() < 0.05 * y.norm()
-    assert (whole - roughly).norm() < 0.1 * whole.norm()
 
 
 @pytest.mark.parametrize("place", [1, 2, 4, 8, 16, 32])

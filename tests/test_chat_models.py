@@ -11,7 +11,7 @@ import torch
 from rulekeep.language import models
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.compressions import EVICTIONS
-from rulekeep.language.contract import EMPTY, ROOM
+from rulekeep.language.contract import ROOM
 from rulekeep.language.families import read_families
 from rulekeep.language.models import ChatModel, Probe, load_model
 from rulekeep.specs import LanguageSpec, UsageError
@@ -93,13 +93,6 @@ def test_a_template_that_rewrites_its_end_is_read_up_to_there(
     assert model.tokenizer.decode([ids[at] for at in places]) == RULES[0]
 
 
-@pytest.mark.parametrize("template", [QWEN, ASKED])
-def test_turns_count_as_they_stand_in_a_conversation(model: ChatModel, template: str) -> None:
-    count = model.tokens_of(CHAT[1:])
-    model.tokenizer.chat_template = template
-    assert model.tokens_of(CHAT[1:]) == count
-
-
 def test_rules_that_a_template_moves_behind_the_chat_are_refused(model: ChatModel) -> None:
     # The last turn may be written otherwise too.
     for template in (MISTRAL, MISTRAL.replace("</s>", "{{ '' if loop.last else '</s>' }}")):
@@ -150,26 +143,6 @@ def test_a_model_that_thinks_is_asked_after_an_empty_thought(model: ChatModel) -
         )
         assert model.text(request, reply=True) == f"{plain}<think>\n\n</think>\n\n"
         assert model.opened(CHAT).head == model.text(CHAT)
-
-
-@pytest.mark.parametrize(
-    ("made", "reply"),
-    [
-        ("Nora.", "Nora."),
-        ("<think>Nora or Felix?</think>\n\nNora.", "Nora."),
-        ("Nora or Felix?</think>Nora.", "Nora."),
-        ("<think>\nIs it Nora", ""),
-    ],
-)
-def test_a_written_reply_is_what_follows_the_thought(
-    model: ChatModel, monkeypatch: pytest.MonkeyPatch, made: str, reply: str
-) -> None:
-    monkeypatch.setattr(models, "REPLY_TOKENS", 2)
-    monkeypatch.setattr(type(model.tokenizer), "decode", lambda *_, **__: made)
-    assert model.opened(CHAT).reply("Say it.") == reply
-    assert model.written([*CHAT, Message("user", "Say it.")], 2) == reply
-    # The record says why a reply is empty.
-    assert (EMPTY in model.libraries) == (not reply)
 
 
 def test_nothing_is_read_beyond_the_last_position(
@@ -267,12 +240,3 @@ def test_a_conversation_is_read_in_one_form_whatever_is_observed(model: ChatMode
             assert torch.equal(own.keys, other.keys)
             assert torch.equal(own.values, other.values)
         assert watched.scores(PROBES) == plain.scores(PROBES) == scores
-
-
-def test_a_penalty_of_the_model_changes_no_written_text(
-    model: ChatModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(models, "REPLY_TOKENS", 24)
-    replied = model.opened(CHAT).reply("Say it.")
-    model.model.generation_config.repetition_penalty = 5.0
-    assert model.written([*CHAT, Message("user", "Say it.")], 24) == replied

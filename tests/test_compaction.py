@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ from rulekeep.compaction import compactors, run
 from rulekeep.compaction.figures import compare, share_of, survival
 from rulekeep.compaction.history import HOLDING, PLACES, History, made
 from rulekeep.compaction.messages import (
-    CompactionError,
     Message,
-    as_messages,
     text_of,
     tokens_of,
     unpaired,
@@ -243,22 +240,6 @@ def test_tool_results_are_cleared_the_oldest_first_until_the_rest_fits() -> None
     assert compactors.clear_tools(messages, 8, word_count)[2]["content"] == "[cleared]"
 
 
-@pytest.mark.parametrize(
-    ("left", "why"),
-    [
-        (5, "returned int; return a list"), (None, "returned NoneType"), ({}, "returned dict"),
-        ([5], "message 0: role 'int'"), ([said("king")], "message 0: role 'king'; write one of"),
-        ([said("user", 5)], "message 0: .*write content as text"),  # type: ignore[arg-type]
-        ([{**said("assistant"), "tool_calls": [{"id": "1"}]}], "message 0: .*OpenAI's format"),
-        ("x" * 20_000_001, "returned 20,000,001 letters"),
-    ],
-)  # fmt: skip
-def test_what_is_no_history_is_told_in_a_line(left: Any, why: str) -> None:
-    with pytest.raises(CompactionError, match=why) as caught:
-        as_messages(left)
-    assert len(str(caught.value)) < 200
-
-
 @pytest.mark.parametrize("error", [ValueError("no key"), SystemExit(3)])
 def test_a_failure_ends_its_history_alone_and_says_why(error: BaseException) -> None:
     first = text_of(history(1).messages[1])
@@ -273,23 +254,6 @@ def test_a_failure_ends_its_history_alone_and_says_why(error: BaseException) -> 
     assert [of.mean for of in left.kept] == [1.0, 0.5, 0.5]
     assert left.failed == [0.0, 0.5, 0.5]
     assert left.failure.startswith(f"{type(error).__name__}: {error}")
-
-
-def test_a_hang_is_ended_though_the_compactor_catches_what_ends_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(compactors, "LIMIT_SECONDS", 0.1)
-
-    def hanging(messages: list[Message]) -> list[Message]:
-        try:
-            time.sleep(60)
-        except ValueError:
-            time.sleep(60)
-        return messages
-
-    left = rk.survives(hanging, histories=1, rounds=1)
-    assert left.failure == "took over 0.1 s; make it end"
-    assert rk.survives("sh -c 'sleep 60'", histories=1, rounds=1).failure == left.failure
 
 
 def test_what_a_function_asks_for_it_gets_and_what_it_changes_is_a_copy(
@@ -417,21 +381,6 @@ def test_an_id_is_of_what_is_run_wherever_it_stands(tmp_path: Path) -> None:
     before = identity(f"sh {file}")
     file.write_text("cat -")
     assert identity(f"sh {file}") != before
-
-
-def test_a_compactor_imports_the_file_beside_it_which_counts_for_its_version(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "beside_it.py").write_text("def cut(messages): return messages[:1]")
-    file = tmp_path / "mine.py"
-    file.write_text("from beside_it import cut\n\ndef compact(messages): return cut(messages)")
-    left = rk.survives(f"{file}:compact", histories=1, rounds=1)
-    assert not left.failure
-    assert left.by_place["system"][0].mean == 1
-    spec = CompactionSpec.parse(compactor=f"{file}:compact")
-    before = resolve_compaction(spec).versions["compactor"]
-    (tmp_path / "beside_it.py").write_text("def cut(messages): return messages[:2]")
-    assert resolve_compaction(spec).versions["compactor"] != before
 
 
 def sessions(path: Path, lengths: Sequence[int]) -> str:

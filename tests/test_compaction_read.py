@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from rulekeep.compaction import asking
-from rulekeep.compaction.asking import Asker, as_turns
+from rulekeep.compaction.asking import Asker
 from rulekeep.compaction.figures import readings
-from rulekeep.compaction.messages import Message
 from rulekeep.compaction.resolving import resolve_compaction
 from rulekeep.compaction.run import shortened
 from rulekeep.language.chat import Message as Turn
@@ -102,16 +101,3 @@ def test_what_a_compressed_cache_has_lost_is_guessed(monkeypatch: pytest.MonkeyP
     assert lost.obeyed.mean == pytest.approx(1 / 6, abs=0.01)
     assert lost.bound is not None
     assert lost.bound.mean == pytest.approx(1, abs=0.02)
-
-
-def test_a_template_without_tools_reads_them_as_the_user() -> None:
-    call = {"id": "1", "type": "function", "function": {"name": "read", "arguments": "{}"}}
-    messages: list[Message] = [
-        {"role": "assistant", "content": "Look.", "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "1", "content": "found"},
-        {"role": "user", "content": "And?"},
-    ]
-    turns = as_turns(messages)
-    assert [turn.role for turn in turns] == ["system", "user", "assistant", "user"]
-    assert turns[2].text == "Look.\n[read {}]"
-    assert turns[3].text == "Result of a tool:\nfound\nAnd?"

@@ -16,16 +16,12 @@ from rulekeep.analysis.groups import Group, against_attention, mean_of, strength
 from rulekeep.analysis.ranking import Ranking, ranked
 from rulekeep.analysis.rows import (
     Rows,
-    Span,
     TaskSetting,
     Variant,
     best_on_test,
     best_on_validation,
     difference,
     first_learned,
-    floored,
-    kib_a_layer,
-    state_kib,
     steps_text,
     steps_to_learn,
 )
@@ -274,27 +270,6 @@ def test_a_model_from_outside_stands_at_the_longest_training_length_of_its_task(
     assert alone.context == 1024
 
 
-def test_a_name_has_what_was_asked_for_and_what_differs_between_models() -> None:
-    def labels(*records: Values) -> list[str]:
-        return [run.label for run in read_runs(records)[0]]
-
-    # Each mixer of a hybrid has its own options.
-    own = {"delta.heads": 4, "gru.size": 1, "delta.output_gate": True}
-    assert labels(record("delta+gru", mixer_options=own)) == [
-        "delta+gru, delta heads 4, delta output gate, gru size 1"
-    ]
-    assert labels(record("delta", width=64), record("delta", width=128)) == [
-        "delta, width 128", "delta, width 64"
-    ]  # fmt: skip
-    # How it was trained is no name where one task has it alike.
-    assert labels(record("delta", steps=100), record("delta", steps=200, task="apply")) == [
-        "delta", "delta"
-    ]  # fmt: skip
-    assert labels(record("delta", steps=100), record("delta", steps=200)) == [
-        "delta, steps 100", "delta, steps 200"
-    ]  # fmt: skip
-
-
 def test_a_flat_row_has_the_figures_of_its_split_and_length() -> None:
     options = {"placement": "early", "rules": 4}
     made = record(
@@ -374,18 +349,3 @@ def test_learned_positions_are_not_defined_beyond_the_training_length_of_a_study
     rows = rows_of(*(cell("gru", seed, 0.5, **learned) for seed in (1, 2)), ours=variant)
     assert rows.text("ours", EARLY, "retention", 256) == "not defined"
     assert rows.text("ours", EARLY, "retention", 64).startswith("0.900 ")
-
-
-def test_numbers_of_a_study_are_in_their_units() -> None:
-    assert (floored(0.9999), floored(0.5), floored(0.979, 2), floored(-0.0001)) == (
-        0.999, 0.5, 0.97, -0.001
-    )  # fmt: skip
-    assert Span.of([0.3, 0.1, 0.2]) == (0.1, 0.3)
-    assert Span(0.1, 0.25).text(1) == "0.1 to 0.2"
-    # Two layers of 1,024 bytes a token: 128 KiB a layer after 256 tokens.
-    group = rows_of(*CELLS).group("ours", EARLY)
-    assert state_kib(group, 256) == 128
-    assert kib_a_layer(group.runs[1].record, 4096.0) == 2
-    assert [setting.name for setting in (EARLY, MARKED, TaskSetting("apply", "early", 1))] == [
-        "recite, early", "recite, marked, 8 rules", "apply, early, 1 rule"
-    ]  # fmt: skip

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import torch
 
-from rulekeep.mixers import LSTM, Attention, Slots
-from rulekeep.running.costs import flops, peak_memory_bytes, state_bytes
+from rulekeep.mixers import Attention, Slots
+from rulekeep.running.costs import peak_memory_bytes, state_bytes
 
 
 class Pair(NamedTuple):
@@ -36,15 +36,3 @@ def test_peak_memory_is_this_process_own() -> None:
     # The kernel counts resident pages in batches.
     assert after >= during - (4 << 20)
     assert peak_memory_bytes() > 0
-
-
-def test_flops_count_the_products_of_attention_and_of_an_lstm() -> None:
-    x, state = torch.randn(1, 100, 64), torch.randn(1, 4, 100, 16)
-    attention, lstm = Attention(64), LSTM(64)
-    # Projections to and from, queries with keys, weights with values.
-    assert flops(lambda: attention(x)) == 100 * 2 * (4 * 64 * 64) + 2 * 2 * (100 * 100 * 64)
-    cache = type(attention.init_state(1))(state, state)
-    one = 2 * (4 * 64 * 64) + 2 * 2 * (101 * 64)
-    assert flops(lambda: attention(x[:, :1], cache)) == one
-    # Four gates, of x and of h.
-    assert flops(lambda: lstm(x)) == 100 * 2 * (8 * 64 * 64)

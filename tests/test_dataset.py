@@ -95,17 +95,3 @@ def test_datasets_reads_every_config_offline(
         for name, row in rows.items():
             check = json.loads(row.pop("check"))
             assert families[name] == type(families[name]).parse(**row, check=check)
-
-
-@pytest.mark.cli
-def test_what_all_does_not_take_is_one_line_and_exit_2(run: Run) -> None:
-    for words, said in (
-        (["--all", "--out", "all"], "give --format parquet and --out FOLDER"),
-        (["--all", "--format", "parquet"], "give --format parquet and --out FOLDER"),
-        (["recite", "--all", "--format", "parquet", "--out", "all"], "takes no task"),
-        ([], "give a task and --context"),
-        (["recite"], "give a task and --context"),
-    ):
-        code, _, error = run("data", *words)
-        assert (code, error.count("\n")) == (2, 1), error
-        assert said in error

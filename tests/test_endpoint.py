@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from chat_server import SHIPPED, TEMPLATE, Server, likelihoods, serving, tokens
 
-from rulekeep.language import endpoint, figures, resolving, run
+from rulekeep.language import endpoint, figures, run
 from rulekeep.language.chat import Message
 from rulekeep.language.contract import EMPTY, Probe
 from rulekeep.language.endpoint import Endpoint
@@ -137,44 +137,6 @@ def test_the_record_says_where_an_endpoint_does_not_count_its_prompt(
 
 
 @pytest.mark.parametrize(
-    "shown",
-    [
-        # Tokens of control as nothing, or as they stand; bytes; letters of a vocabulary.
-        lambda token: token.replace("<user>", "").replace("<system>", ""),
-        lambda token: token.replace(" ", "Ġ").replace("\n", "Ċ"),
-        lambda token: token.replace(" ", "▁").replace("\n", "<0x0A>"),
-        lambda token: token.replace("é", "bytes:\\xc3\\xa9"),
-        lambda token: token.replace("é", "\ufffd"),
-    ],
-)
-def test_an_echo_is_known_in_whatever_form_its_tokens_are(
-    server: Server, shown: Callable[[str], str]
-) -> None:
-    server.told = lambda tokens, scores: (
-        ["<s>", *(shown(one) for one in tokens)],
-        [None, -1.0, *scores[1:]],
-    )
-    chat = (Message("system", "Your café: 北京 — 2² & Nora."), *CHAT[1:])
-    probe = Probe("Who are you?", "My name is", " Nora Smith.")
-    assert Endpoint(server.url, "m", TEMPLATE).opened(chat).scores([probe]) == [-3.5]
-
-
-ZEPHYR = (
-    "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] + eos_token }}\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
-
-
-def test_a_template_that_ends_turns_with_a_token_must_say_which() -> None:
-    with pytest.raises(UsageError, match=r"names eos_token, .*begin the file with") as caught:
-        Endpoint("http://localhost/v1", "m", ZEPHYR)
-    assert "\n" not in str(caught.value)
-    model = Endpoint("http://localhost/v1", "m", "{% set eos_token = '</s>' %}" + ZEPHYR)
-    expected = "<|system|>\nYour name is Nora.</s>\n<|user|>\nHello.</s>\n<|assistant|>\n"
-    assert model.text(CHAT) == expected
-
-
-@pytest.mark.parametrize(
     ("mode", "said"),
     [
         ("slow", "Request timed out."),
@@ -226,20 +188,6 @@ def test_a_cell_goes_on_where_its_endpoint_failed(server: Server, tmp_path: Path
     assert count < len(server.asked) < 2 * count
 
 
-def test_a_model_without_temperature_and_with_another_limit_replies(server: Server) -> None:
-    server.mode = "reasoning"
-    model = Endpoint(server.url, "m")
-    assert "temperature" not in model.libraries
-    for _ in range(2):
-        assert "Nora" in model.opened(CHAT).reply("Who are you?")
-    # It is refused twice, and remembers: a prompt's halves are asked alone.
-    assert len(server.asked) == 7
-    assert {"max_tokens", "temperature"}.isdisjoint(server.asked[-1])
-    assert server.asked[-1]["max_completion_tokens"] > 0
-    # The record says that replies were drawn.
-    assert "temperature" in model.libraries
-
-
 @pytest.mark.parametrize(
     ("content", "reply"),
     [
@@ -278,33 +226,3 @@ def test_no_key_comes_into_a_record(server: Server, tmp_path: Path) -> None:
     assert not [path for path in kept if KEY.encode() in path.read_bytes()]
     assert KEY not in error
     assert KEY.encode() not in shown
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ("--compress snapkv@0.25", "no cache to cut or round"),
-        ("--replies scored", "chat template must be known"),
-        ("--endpoint localhost:8000", "write its address"),
-        ("--endpoint http://me:key@localhost/v1", "holds a key"),
-    ],
-)
-def test_what_an_endpoint_cannot_do_is_one_line_and_exit_2(
-    tmp_path: Path, run: Callable[..., tuple[int, bytes, str]], options: str, said: str
-) -> None:
-    given = options if "--endpoint" in options else f"--endpoint http://127.0.0.1:9/v1 {options}"
-    code, _, error = run("language", "--model", "m", *given.split(), "--out", "runs")
-    assert (code, error.count("\n")) == (2, 1), error
-    assert said in error
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(("option", "library"), [("endpoint", "openai"), ("model", "transformers")])
-def test_a_library_that_is_missing_is_named_before_anything_is_read(
-    option: str, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resolving, "find_spec", lambda name: None)
-    behind = {"endpoint": "http://127.0.0.1:1", "replies": "written"}
-    one = LanguageSpec.parse(model=str(tmp_path), **(behind if option == "endpoint" else {}))
-    with pytest.raises(UsageError, match=rf"^--{option} needs {library}: pip install"):
-        resolve_language(one)

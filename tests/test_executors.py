@@ -53,16 +53,6 @@ def test_jobs_over_their_time_limit_are_stopped_or_killed_and_the_others_go_on(
     assert [ends[name].result[0] for name in ("a", "b")] == ["a", "b"]
 
 
-def test_a_kill_by_the_system_for_want_of_memory_is_told_from_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    kills = iter([7, 8])
-    monkeypatch.setattr(local, "out_of_memory_kills", lambda: next(kills))
-    failure = finished(["die"])["die"].failure
-    assert failure.status == "out_of_memory"
-    assert failure.reason == "the system had no memory left: signal 9"
-
-
 def pids(folder: Path) -> list[int]:
     return [int(path.name.removeprefix("pid-")) for path in folder.glob("pid-*")]
 
@@ -104,23 +94,3 @@ def test_jobs_that_run_at_once_have_slots_of_their_own() -> None:
         if isinstance(event, Finished):
             slots.append(int(event.result))
     assert {*slots} == {0, 1}
-
-
-@pytest.mark.parametrize(("slot", "gpu"), [(0, 0), (1, 1), (2, 2), (3, 0)])
-def test_a_run_on_cuda_takes_the_gpu_of_its_slot(
-    monkeypatch: pytest.MonkeyPatch, slot: int, gpu: int
-) -> None:
-    import torch
-
-    from rulekeep.running.building import take_gpu
-
-    taken = list[int]()
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    monkeypatch.setenv("RULEKEEP_SLOT", str(slot))
-    take_gpu("cuda")
-    assert taken == [gpu]
-    # A device with a number is that one, whatever the slot.
-    take_gpu("cuda:1")
-    take_gpu("cpu")
-    assert taken == [gpu]

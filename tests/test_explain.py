@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from bad_files import hollow
 from reading import ALL_BUT_RECALL
 from torch import Tensor
 
@@ -30,7 +29,7 @@ from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.running import run as running
 from rulekeep.running.building import resolve
 from rulekeep.running.model import LanguageModel
-from rulekeep.specs import RunSpec, UsageError
+from rulekeep.specs import RunSpec
 from rulekeep.tasks import TASKS
 from rulekeep.tasks.base import Role
 
@@ -304,15 +303,6 @@ def explained(folder: Path, *contexts: int) -> tuple[list[str], Explanation, lis
     return notes, read_explanation(folder / RECORD), steps
 
 
-def refusal(folder: Path, *contexts: int) -> str:
-    steps: list[int] = []
-    with pytest.raises(UsageError) as refused:
-        explain_job(Job(str(folder), contexts or (64,), 40, 0, "a command"), steps.append)
-    assert steps == []
-    assert not (folder / RECORD).exists()
-    return str(refused.value)
-
-
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "trained again"])
 def test_the_model_has_the_recorded_figures_and_says_what_the_run_said(
     finished: Path, kept: bool
@@ -330,21 +320,6 @@ def test_the_model_has_the_recorded_figures_and_says_what_the_run_said(
     assert [one.context for one in found.probes] == [64, 96]
     assert found.traced.context == 96
     assert {one.part for one in found.traced.changes} == {"hidden"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "contexts", "message"),
-    [
-        ({"mixer": "attention"}, (64,), "its state still grows at 64 tokens"),
-        ({"task": "recall"}, (64,), "in another order than they stand in"),
-        ({"added_positions": "learned"}, (96,), "learned positions end at 64"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_explained_is_refused_before_anything_is_trained(
-    tmp_path: Path, changes: dict[str, Any], contexts: tuple[int, ...], message: str
-) -> None:
-    assert message in refusal(hollow(tmp_path, tiny.tiny(**changes)), *contexts)
-    assert [path.name for path in (tmp_path / "made-up").iterdir()] == ["record.json"]
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -71,21 +71,6 @@ def test_a_mixer_that_misbehaves_ends_its_own_run_with_a_reason(
     assert misbehaved["good"].status == "done"
 
 
-def test_a_failed_run_has_its_traceback_in_a_log_until_it_is_done(tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
-    flag.touch()
-    lines = f"if Path({str(flag)!r}).exists(): raise ValueError('told to')"
-    spec = tiny.tiny(mixer=plugin(tmp_path, "once", forward=lines))
-    (record,) = made([spec], tmp_path / "runs")
-    folder = RunFolder(tmp_path / "runs" / record.id)
-    assert folder.log.read_text().startswith("ValueError: told to (once.py, line ")
-    assert "once.py" in folder.log.read_text()
-    flag.unlink()
-    (record,) = made([spec], tmp_path / "runs")
-    assert [record.status, record.attempt] == ["done", 2]
-    assert not folder.log.exists()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two finished runs."""

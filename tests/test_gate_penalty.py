@@ -3,16 +3,12 @@
 from typing import Any
 
 import pytest
-import tiny
 import torch
-from report_records import read_runs, record
 from small_pieces import pieces_of
 from test_formulas import affine, decays, softplus, strengths
 from torch import Tensor
 
 from rulekeep.mixers import MIXERS
-from rulekeep.running.building import resolve
-from rulekeep.specs import UsageError
 
 WIDTH, HEADS, LENGTH, BATCH = 16, 2, 40, 3
 # What makes the gate: the penalty moves nothing else.
@@ -126,21 +122,3 @@ def test_a_text_read_in_parts_has_the_penalty_of_the_whole(name: str) -> None:
     for part in x.split([17, 20, 3], dim=1):
         _, state = mixer(part, state)
     assert mixer.auxiliary_loss(1).item() == pytest.approx(whole, rel=1e-12)
-
-
-def test_without_a_gate_there_is_nothing_to_penalise() -> None:
-    with pytest.raises(ValueError, match=r"gate_penalty 0\.25: half_life_tokens=None has no gate"):
-        made("gated_linear", half_life_tokens=None)
-
-
-def test_a_penalty_that_was_asked_for_and_never_starts_is_refused() -> None:
-    spec = tiny.tiny(mixer="delta", mixer_options={"gate_penalty": 0.01, "penalty_start": 12})
-    with pytest.raises(UsageError, match="mixer 'delta': penalty_start 12: training ends after 12"):
-        resolve(spec)
-    assert resolve(spec.model_copy(update={"steps": 13})).spec.mixer_options["gate_penalty"] == 0.01
-
-
-def test_a_report_says_that_a_penalty_never_started() -> None:
-    (note,) = resolve(tiny.tiny(mixer="sparse_delta")).notes
-    records = [{**record("sparse_delta", seed), "notes": [note]} for seed in (1, 2)]
-    assert f"2 runs: {note}" in read_runs(records)[1]

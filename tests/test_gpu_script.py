@@ -1,29 +1,51 @@
 """`tools/gpu.py`: every command runs here in its small form, on the processor."""
 
 import json
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import tiny
 import tiny_chat
+from scripts import script
 
-ROOT = Path(__file__).parent.parent
-SCRIPT = [sys.executable, ROOT / "tools" / "gpu.py"]
+gpu = script("gpu")
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands run here, where all is loaded."""
+
+    def run(words: list[str], stdout: Any, **_: Any) -> SimpleNamespace:
+        done = tiny.rulekeep(*map(str, words[len(gpu.RULEKEEP) :]), cwd=tmp_path)
+        stdout.write(done.stdout + done.stderr)
+        return SimpleNamespace(returncode=done.returncode)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+
+
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, dict]:
+    """Its exit code, and that of each command."""
+    monkeypatch.setattr("sys.argv", ["gpu.py", "--small", *words])
+    code = gpu.main()
+    commands = json.loads((tmp_path / "gpu-report" / "commands.json").read_text())
+    return code, {one["name"]: one["code"] for one in commands}
 
 
 @pytest.mark.process
 @pytest.mark.slow
-def test_every_command_runs_on_the_processor_and_is_packed(tmp_path: Path) -> None:
+def test_every_command_runs_on_the_processor_and_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tiny_chat.saved(tmp_path / "model")
-    asked = ["--device", "cpu", "--small", "--model", model]
-    done = subprocess.run([*SCRIPT, *asked], cwd=tmp_path, capture_output=True, text=True)
+    code, codes = ended(tmp_path, monkeypatch, "--device", "cpu", "--model", str(model))
     report = tmp_path / "gpu-report"
-    logs = {path.name: path.read_text() for path in report.glob("*.log")}
-    assert done.returncode == 0, (done.stdout, logs)
-    commands = json.loads((report / "commands.json").read_text())
-    assert {f"{one['name']}.log" for one in commands} == {*logs}
+    logs = {path.stem: path.read_text() for path in report.glob("*.log")}
+    assert code == 0, (codes, logs)
+    assert codes.keys() == logs.keys()
     with tarfile.open(tmp_path / "gpu-report.tar.gz") as packed:
         held = packed.getnames()
     assert sum(name.endswith("/record.json") for name in held) >= 8
@@ -31,13 +53,13 @@ def test_every_command_runs_on_the_processor_and_is_packed(tmp_path: Path) -> No
 
 @pytest.mark.process
 @pytest.mark.slow
-def test_a_command_that_fails_is_kept_and_stops_no_other(tmp_path: Path) -> None:
+def test_a_command_that_fails_is_kept_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"run-on-cpu", "check-attention"}
+    every = gpu.commands
+    monkeypatch.setattr(gpu, "commands", lambda *a: (one for one in every(*a) if one[0] in kept))
     # This machine has no such device, or its seventh.
-    asked = ["--device", "cuda:7", "--small"]
-    done = subprocess.run([*SCRIPT, *asked], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    commands = json.loads((tmp_path / "gpu-report" / "commands.json").read_text())
-    codes = {one["name"]: one["code"] for one in commands}
-    assert codes["run-on-cpu"] == 0
-    assert codes["check-attention"] == 2
+    code, codes = ended(tmp_path, monkeypatch, "--device", "cuda:7")
+    assert (code, codes) == (1, {"check-attention": 2, "run-on-cpu": 0})
     assert "CUDA devices" in (tmp_path / "gpu-report" / "check-attention.log").read_text()

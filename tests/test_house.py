@@ -118,13 +118,6 @@ def test_links_in_documents_lead_somewhere(document: Path) -> None:
             assert not anchor or anchor in anchors(path.read_text()), target
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_no_line_of_a_document_begins_with_the_mark_of_a_claim(document: Path) -> None:
-    # Markdown ends a paragraph at a comment that begins a line, and reads no markup after it.
-    lines = document.read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if re.match(r"\s*(?:[-*]|\d+\.)?\s*<!-- /?claim", line)] == []
-
-
 def test_the_file_tree_of_contributing_is_that_of_the_files() -> None:
     tree = script("tree")
     assert tree.page() == (ROOT / "CONTRIBUTING.md").read_text(), "python tools/tree.py"

@@ -1,6 +1,5 @@
 """Tasks of Inspect: what they score, of strategies and models made here, without a network."""
 
-import asyncio
 import gc
 import os
 import socket
@@ -20,10 +19,9 @@ from inspect_ai import eval as evaluate
 from inspect_ai import model as ai
 from inspect_ai.log import EvalLog
 
-from rulekeep.compaction.history import HOLDING, made
+from rulekeep.compaction.history import HOLDING
 from rulekeep.inspect import task
 from rulekeep.language.families import read_families
-from rulekeep.specs import CompactionSpec
 
 # Inspect leaves its streams to the collector, and asks tenacity as before.
 pytestmark = [
@@ -112,43 +110,6 @@ def test_edit_drops_what_tools_have_read_and_nothing_else(run: Callable[..., Eva
     assert {place: found[f"stored {place}"] for place in HOLDING} == {
         place: float(place != "file") for place in HOLDING
     }
-
-
-def test_a_summary_is_what_the_model_writes(run: Callable[..., EvalLog]) -> None:
-    spec = CompactionSpec(compactor="x", budget=0.01, rounds=2, **SMALL)
-    option = next(one.option for one in made(RULES, spec, 0).rules if one.place == "middle")
-    asked = []
-
-    def summarizing(read: str, request: str) -> str:
-        asked.append("tasked with summarizing" in request)
-        rules = [line for line in read.splitlines() if option in line]
-        return "\n".join(rules) if asked[-1] else "Done."
-
-    log = run(
-        task.compaction(strategy="summary", placement="middle", rounds=2, **SMALL),
-        reader(summarizing),
-    )
-    # Two histories, each with its control, two rounds; then three ways of asking.
-    assert (sum(asked), len(asked)) == (8, 8 + 2 * 3)
-    assert log.samples is not None
-    assert [one.metadata["rules"][0]["stored"] for one in log.samples] == [1, 0]
-
-
-def test_after_each_compaction_a_history_is_as_long_as_at_first() -> None:
-    lengths = []
-
-    class Noting(ai.CompactionTrim):
-        async def compact(self, model: Any, messages: Any, tools: Any) -> Any:
-            lengths.append(sum(task.tokens_of([task._plain(one)]) for one in messages))
-            return await super().compact(model, messages, tools)
-
-    spec = CompactionSpec(compactor="x", budget=0.01, rounds=4, histories=1, tokens=8000)
-    history = made(RULES, spec, 0)
-    model = ai.get_model("mockllm/model")
-    every = asyncio.run(task._rounds(Noting(), model, history, 8000))
-    assert len(every) == len(lengths) == 4
-    # The last turn is whole.
-    assert all(8000 <= length < 8000 * 1.3 for length in lengths)
 
 
 @ai.modelapi(name="holding")

@@ -9,9 +9,7 @@ import torch
 from reading import LABELLED, make
 from torch import Tensor
 
-from rulekeep.checks.certificate import in_one_piece
 from rulekeep.checks.sample_form import said_of_sample
-from rulekeep.reporting.marked import pieces
 from rulekeep.running.causality import AnswerCheck
 from rulekeep.running.evaluation import (
     GeneratingPredictor,
@@ -31,7 +29,6 @@ from rulekeep.tasks import (
     SampledTask,
     SelectiveCopy,
 )
-from rulekeep.tasks.export import columns
 
 # Each task in small, and with the options that change what it asks.
 CASES: list[tuple[type[SampledTask], dict[str, Any]]] = [
@@ -224,25 +221,6 @@ def test_who_guesses_words_of_the_kind_scores_chance(kind: type[SampledTask]) ->
     assert row["retention"] == pytest.approx(chance, abs=4 * (chance * (1 - chance) / n) ** 0.5)
 
 
-@pytest.mark.parametrize("kind", LABELLED)
-def test_a_model_says_at_once_what_it_says_token_by_token(kind: type[SampledTask]) -> None:
-    task = make(kind)
-    sample = task.sample("test", 70, 6, seed=1)
-    model = LanguageModel(len(task.vocabulary), "delta", width=16)
-    reading = ModelPredictor(model).read(sample)
-    state, steps = None, []
-    with torch.no_grad():
-        for token in torch.from_numpy(sample.tokens).split(1, dim=1):
-            logits, state = model(token, state)
-            steps.append(logits.argmax(-1).numpy())
-    # Column j is what is said after the token before `answer_start + j`.
-    anew = np.concatenate(steps, axis=1)[:, sample.answer_start - 1 : -1]
-    asked = sample.supervised
-    assert np.array_equal(reading.predictions[asked], anew[asked])
-    assert np.array_equal(reading.generated[asked], anew[asked])
-    assert np.array_equal(reading.generated[~asked], sample.answers[~asked])
-
-
 def test_who_looks_ahead_is_refused_though_the_answer_is_the_next_word() -> None:
     task = make(NoisyRecall)
 
@@ -263,21 +241,6 @@ def test_sixteen_texts_of_an_evaluation_are_compared() -> None:
         assert check.rows_of_labelled(10) == (10, 6, 0)[number]
         predictor.read(task.sample("test", 70, 10, start=10 * number), check)
     assert check.fault() is None
-
-
-def test_labels_stand_apart_and_are_shown_and_written() -> None:
-    assert [kind.name for kind in LABELLED if in_one_piece(make(kind).sample("test", 64, 50))] == [
-        "selective_copy", "compression",
-    ]  # fmt: skip
-    task = make(SelectiveCopy)
-    sample = task.sample("test", 64, 2)
-    shown = [piece.text for piece in pieces(sample, 0, task.vocabulary) if piece.kind == "first"]
-    assert shown == [f"→{task.vocabulary[token]}" for token in sample.answers[0]]
-    (labels,) = {columns(make(Mqar).sample("test", 96, 1))["labels"].shape}
-    assert labels == (1, 96 - 33)
-    mqar = make(Mqar).sample("test", 96, 1)
-    written = columns(mqar)["labels"]
-    assert np.array_equal(written != -100, mqar.supervised)
 
 
 def test_keys_stand_among_the_fillers_of_the_published_form_alone() -> None:

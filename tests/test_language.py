@@ -27,7 +27,6 @@ from rulekeep.records.record import Choice, Record
 from rulekeep.records.store import RunFolder, read_runs
 from rulekeep.reporting import language as shown
 from rulekeep.reporting.language_charts import charts
-from rulekeep.reporting.write import write_report
 from rulekeep.specs import LanguageSpec, UsageError
 from rulekeep.sweeps import making, planning
 
@@ -522,37 +521,6 @@ def test_a_difference_that_is_the_same_in_all_prompts_has_an_interval() -> None:
     assert difference.low == -difference.high == pytest.approx(0.025 ** (1 / 40) - 1)
 
 
-def test_without_rules_each_family_is_held_against_chance() -> None:
-    plain = record(
-        choices(lambda _, draw: LIKELY + draw.normal(size=3), 200), control="no_rules",
-        distance=128, mentions="word", placement="start", families=["family-1"],
-    )  # fmt: skip
-    found = figures.without_rules(figures.cell(plain)["none"])
-    assert [one.family for one in found] == ["all families", *(f"family-{i}" for i in range(6))]
-    assert all(one.is_at_chance for one in found)
-    assert not list(shown.notes(shown.cells([plain])))
-    leaking = record(
-        (
-            one._replace(scores=(0.0, 0.0, 0.0)[: one.option] + (5.0,) + (0.0,) * (2 - one.option))
-            if one.family == "family-2" else one
-            for one in plain.choices
-        ),
-        control="no_rules", distance=128, mentions="word", placement="start",
-        families=["family-1"],
-    )  # fmt: skip
-    off = [
-        one.family
-        for one in figures.without_rules(figures.cell(leaking)["none"])
-        if not one.is_at_chance
-    ]
-    assert "family-2" in off
-    assert set(off) <= {"family-2", "all families"}
-    (note,) = shown.notes(shown.cells([leaking]))
-    assert "family-2 1.000" in note
-    table = shown.tables(shown.cells([leaking]))[-1]
-    assert [row[0].text for row in table.rows if row[1].text.endswith("off")] == off
-
-
 def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
     def score(option: int, draw: Any) -> Any:
         return LIKELY + 5.0 * (np.arange(3) == option)
@@ -568,27 +536,6 @@ def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
     assert len(kept) == 5
 
 
-def test_rules_that_too_few_others_are_held_against_are_said_to_be_left_out() -> None:
-    # Its third option is stated wherever the family is: nothing says what it scores otherwise.
-    rows = [
-        one._replace(option=2) if one.family == "family-2" else one
-        for one in choices(lambda option, _: LIKELY + (np.arange(3) == option))
-    ]
-    one = record(rows, distance=0, families=["family-2"], mentions="none")
-    of_it = sum((row.family, row.split) == ("family-2", "test") for row in rows)
-    assert figures.left_out(one) == (of_it, 160, ("family-2",))
-    (table, _) = shown.tables(shown.cells([one]))
-    assert f" {of_it} of 160 rules of a cell are left out" in table.meaning
-    assert "family-2" not in figures.cell(one)["none"].by_family
-    # Two prompts that do not state it are enough, and one is not.
-    for number, lost in ((1, of_it), (2, 0)):
-        unstated = [
-            Choice("none", "test", 90 + at, "family-2", 4, None, (-1.0, -8.0, -29.0))
-            for at in range(number)
-        ]
-        assert figures.left_out(record([*rows, *unstated])).rules == lost
-
-
 def test_half_right_is_chance_where_a_family_has_two_options() -> None:
     def rows(right: int) -> list[Choice]:
         return [
@@ -599,30 +546,6 @@ def test_half_right_is_chance_where_a_family_has_two_options() -> None:
 
     assert figures.admitted(record(rows(5))) == ((), ("two",))
     assert figures.admitted(record(rows(6))) == (("two",), ())
-
-
-def test_the_report_shows_every_cell_and_compression(tmp_path: Path) -> None:
-    def score(option: int, _: Any) -> Any:
-        return LIKELY + (np.arange(3) == option)
-
-    cells = [
-        record(
-            [*choices(score), *choices(lambda *_: LIKELY, compress="knorm@0.5")],
-            distance=distance, mentions=mentions, placement="start", control="none",
-            families=["family-1"],
-        )
-        for distance in (0, 512)
-        for mentions in ("none", "word")
-    ]  # fmt: skip
-    write_report(cells, tmp_path, command="rulekeep report")
-    text = (tmp_path / "report.md").read_text()
-    (table,) = [part for part in text.split("## ") if part.startswith("Rules in words, m\n")]
-    rows = [line for line in table.splitlines() if line.startswith(("| 0 | ", "| 512 | "))]
-    assert len(rows) == 8
-    assert sum("1.000 \\(0.912 to 1.000\\)" in row for row in rows) == 4
-    assert "figures/language.png" in text
-    assert (tmp_path / "figures" / "language.svg").exists()
-    assert not (tmp_path / "tables.csv").exists()
 
 
 def cell_of(*compress: str, name: str = "0", **asked: Any) -> Record:
@@ -684,16 +607,6 @@ def test_what_differs_in_model_families_or_seed_is_told_apart_everywhere(
     assert said.startswith("m follows 1.000 of its rules after 99 tokens")
 
 
-def test_a_cell_that_failed_is_no_broken_record() -> None:
-    values = {
-        "id": "0" * 16, "kind": "language", "status": "failed", "reason": "no",
-        "spec": LanguageSpec(model="some/m", distance=0, seed=1).as_recorded,
-    }  # fmt: skip
-    read = Record.read(values)
-    assert (read.spec.mixer, read.spec.context) == ("m", 1)
-    assert list(shown.notes_of([read])) == ["m, run 0000000000000000: failed: no"]
-
-
 # Runs
 
 
@@ -751,57 +664,6 @@ def test_a_stopped_cell_goes_on_after_its_last_prompt(
         tokens = one["costs"]["tokens_per_prompt"]
         assert one["costs"]["cache_bytes"]["none"] == round(tokens * 2 * 2 * 2 * 8 * 2)
         assert one["costs"]["tokens_left"]["none"] == round(tokens)
-
-
-@pytest.mark.slow
-def test_what_fails_in_a_cell_is_one_line_and_the_same_command_goes_on(
-    folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(language, "ADMISSION_PROMPTS", 3)
-    monkeypatch.setattr(figures, "admitted", lambda record: (("name", "home"), ()))
-    script = "#!/bin/sh\ntest -e ready || { echo not yet >&2; exit 3; }\necho kept\n"
-    (tmp_path / "mine").write_text(script)
-    (tmp_path / "mine").chmod(0o755)
-    command = (
-        *f"language --model {folder} --distances 0 --mentions none --prompts 3".split(),
-        *("--rules-at-once", "1", "--compress", "none,./mine@0.5", "--out", "runs"),
-    )
-    code, shown, error = run(*command)
-    assert code == 2, error
-    last = "compress ./mine: exit code 3: not yet"
-    assert error.splitlines()[-1] == f"rulekeep: {last}"
-    assert error.count(last) == 1
-    assert not shown
-    assert run("verify", "runs")[0] == 0
-    (tmp_path / "ready").touch()
-    code, shown, error = run(*command)
-    assert code == 0, error
-    assert b"./mine@0.5" in shown
-    chosen, cell = sorted(
-        read_runs(tmp_path / "runs").records, key=lambda one: len(one.spec.families)
-    )
-    assert {one.split for one in chosen.choices} == {"validation"}
-    assert {one.split for one in cell.choices} == {"test"}
-    # One rule in each, where four would be: four times as many prompts.
-    assert len({one.prompt for one in chosen.choices}) == 12
-
-
-def test_a_loaded_model_writes_replies_from_a_cut_cache(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(models, "REPLY_TOKENS", 4)
-    one = spec(
-        model=str(folder), replies="written", distance=0, prompts=1, families=("home",),
-        rules_at_once=1, compress=("none", "knorm@0.5"),
-    )  # fmt: skip
-    (tmp_path / "run").mkdir()
-    values = run_module.run(
-        resolve_language(one), RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None
-    )
-    found = record(Choice(**row) for row in values["choices"])
-    assert {one.judged for one in found.choices} == {"written"}
-    assert figures.cell(found)["knorm@0.5"].gain is None
 
 
 def test_a_command_counts_by_its_words_and_the_files_among_them(
@@ -874,21 +736,6 @@ def test_a_cut_cache_is_that_of_kvpress(model: ChatModel) -> None:
             ours = evictions.evicted(read.cache, read.seen[name], share)
             found, wanted = (replace(read, cache=one).scores(PROBES) for one in (ours, theirs))
             assert found == pytest.approx(wanted, abs=1e-4), name
-
-
-def test_two_options_of_a_family_that_every_prompt_states_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "rules.toml"
-    path.write_text(FAMILY + FAMILY.replace("[name]", "[town]").replace("Who", "What town"))
-    (tmp_path / "m").mkdir()
-    for name, text in (("config.json", "{}"), ("chat_template.jinja", "x"), ("m.safetensors", "")):
-        (tmp_path / "m" / name).write_text(text)
-    asked = {"model": str(tmp_path / "m"), "rules": str(path)}
-    with pytest.raises(UsageError, match="family name: has two options, and every prompt states"):
-        resolve_language(spec(**asked, rules_at_once=2))
-    with pytest.raises(UsageError, match="every prompt states"):
-        resolve_language(spec(**asked, rules_at_once=1, unstated=0))
-    assert resolve_language(spec(**asked, rules_at_once=1)).families
-    assert resolve_language(spec(**asked, rules_at_once=2, replies="written")).families
 
 
 def test_rules_in_the_middle_of_recorded_chat_stand_at_its_middle_by_tokens() -> None:

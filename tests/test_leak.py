@@ -2,8 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rulekeep.article.leak import WINDOW, leak_scores
-from rulekeep.reporting.tables import words
+from rulekeep.article.leak import leak_scores
 
 Command = Callable[..., tuple[int, bytes, str]]
 
@@ -39,10 +38,3 @@ def test_independent_decoys_leave_that_reader_at_chance(context: int) -> None:
     assert scores["retention"] == pytest.approx((1 / 9 + 1 / 8) / 2)
     assert scores["item_accuracy"] == pytest.approx((1 / 9 + 1) / 2)
     assert scores["second_mention_accuracy"] == 1.0
-
-
-def test_a_report_on_the_articles_task_says_what_leaks() -> None:
-    scores, (_, caption) = leak_scores(1028), words("retention", is_article=True)
-    assert f"last {WINDOW} tokens" in caption
-    assert f"{scores['rule_accuracy']:.3f} rule accuracy" in caption
-    assert f"{scores['retention']:.3f} retention" in caption

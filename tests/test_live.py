@@ -1,10 +1,5 @@
 """What a sweep shows while it goes: a live table on a terminal, lines elsewhere; Ctrl-C."""
 
-import os
-import pty
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -58,45 +53,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / NAME).write_text(MIXERS)
     (tmp_path / "short.py").write_text(SWEEP)
     return tmp_path
-
-
-def on_a_terminal(command: list[str], folder: Path) -> tuple[int, str]:
-    """Exit code, and all that a terminal of 300 columns got as standard error."""
-    driver, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "300"}
-    environment.pop("NO_COLOR", None)
-    with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=terminal, env=environment
-    ) as process:
-        os.close(terminal)
-        shown = b""
-        while True:
-            try:
-                shown += (more := os.read(driver, 2**16))
-            except OSError:
-                break
-            if not more:
-                break
-    os.close(driver)
-    return process.returncode, shown.decode(errors="replace")
-
-
-def test_a_terminal_shows_a_live_table_and_names_as_they_are(folder: Path) -> None:
-    code, shown = on_a_terminal([sys.executable, "-m", "rulekeep", *SWEEP_COMMAND], folder)
-    assert code == 1
-    # The live table's own: colours, the cursor up, a line erased, the cursor hidden and shown.
-    plain = re.sub(r"\x1b\[[0-9;]*m|\x1b\[1A|\x1b\[2K|\x1b\[\?25[lh]|\r", "", shown)
-    assert is_plain(plain)
-    # On a fast machine both have begun before the first table.
-    assert re.search(r"0 of 2 done, \d running, \d failed", plain)
-    assert "1 running, 1 failed" in plain
-    assert re.search(r"running, \d failed [━╸╺ ]+ +\d+/600 \d:\d\d:\d\d", plain)
-    assert f"{LABEL} rate 0.003 ━" in plain
-    assert f"{LABEL} rate 0.003: retention" in plain
-    assert FAILED in plain
-    # The table is drawn over itself, and erased at the end.
-    assert shown.count("\x1b[1A\x1b[2K") > 5
-    assert "\x1b[1A\x1b[2K" in shown.rpartition("━")[2]
 
 
 def test_elsewhere_a_line_a_run_and_no_escapes(folder: Path) -> None:

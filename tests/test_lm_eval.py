@@ -129,26 +129,6 @@ def test_a_figure_of_too_few_prompts_is_not_a_number() -> None:
     assert rules.chance([row]) == 0.5
 
 
-def test_nothing_goes_around_a_text(folder: Path) -> None:
-    task = loaded("rulekeep_binding", pretrained=str(folder), families=list(FAMILIES), **CELL)
-    asked = []
-    for more in (
-        {},
-        {
-            "system_instruction": "Be brief.",
-            "apply_chat_template": True,
-            "fewshot_as_multiturn": True,
-            "chat_template": lambda *_, **__: "a template",
-        },
-    ):
-        task.build_all_requests(**more)
-        asked.append([one.args for one in task.instances])
-    assert asked[0] == asked[1]
-    context, reply = asked[0][0]
-    assert context.startswith("<system>")
-    assert reply.strip()
-
-
 @pytest.mark.docs
 def test_the_page_has_the_figures_of_the_record() -> None:
     root = Path(__file__).parents[1]
@@ -233,8 +213,3 @@ def test_a_model_without_memory_scores_chance_and_one_that_knows_scores_one(
 
 
 # The command
-
-
-def test_the_command_prints_a_folder_of_tasks(run: Callable[..., tuple[int, bytes, str]]) -> None:
-    code, output, _ = run("harness", "lm-eval")
-    assert (code, Path(output.decode().strip())) == (0, FOLDER)

@@ -57,29 +57,9 @@ def test_an_environment_that_stands_is_used_again(checkout: Path) -> None:
     assert len(installed(checkout)) == 1
 
 
-def test_an_interrupted_environment_is_made_again(checkout: Path) -> None:
-    assert make(checkout, "run").returncode == 0
-    (checkout / ".venv" / ".made").unlink()
-    assert make(checkout, "run").returncode == 0
-    assert len(installed(checkout)) == 2
-
-
 def test_a_copied_checkout_makes_its_own_environment(checkout: Path) -> None:
     assert make(checkout, "run").returncode == 0
     copied = checkout.parent / "two"
     shutil.copytree(checkout, copied, symlinks=True)
     assert make(copied, "run").returncode == 0
     assert installed(copied) == [f"in {checkout}", f"in {copied}"]
-
-
-def test_an_environment_whose_python_is_gone_is_made_again(checkout: Path) -> None:
-    assert make(checkout, "run").returncode == 0
-    (checkout / ".venv" / "bin" / "python").unlink()
-    assert make(checkout, "run").returncode == 0
-    assert len(installed(checkout)) == 2
-
-
-def test_several_targets_install_one_after_another(checkout: Path) -> None:
-    done = make(checkout, "-j4", ".venv/.installed-docs", ".venv/.installed-test")
-    assert done.returncode == 0
-    assert len(installed(checkout)) == 2

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 
 from rulekeep.analysis.metrics import score_samples
-from rulekeep.specs import UsageError
-from rulekeep.tasks import TASKS, Role, Sample
+from rulekeep.tasks import Role, Sample
 from rulekeep.tasks.mixed_recall import (
     FEWEST,
     PAIRS,
     TOGETHER,
     MixedRecall,
-    MixedRecallOptions,
     steps_of,
 )
 
@@ -27,12 +25,6 @@ def pairs_of(sample: Sample) -> list[int]:
 
 def same(one: Sample, other: Sample) -> bool:
     return all(np.array_equal(left, right) for left, right in zip(one, other, strict=True))
-
-
-def test_it_is_found_by_its_name() -> None:
-    assert TASKS.find("rulekeep.tasks.mixed_recall:MixedRecall") is MixedRecall
-    assert len(TASK.vocabulary) == 256
-    assert TASK.shortest_context == 16
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -84,15 +76,3 @@ def test_steps_tell_numbers_of_pairs_apart() -> None:
     rows = score_samples([(sample, right, None)])["retention_by_step"]
     assert {row["step"] for row in rows if row["retention"] == 1} <= set(steps_of(8))
     assert sum(row["n"] for row in rows if row["step"] in steps_of(8)) == 20 * FEWEST
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"rules": 5}, "rules 5: choose from 4, 8, 16, 32, 64"),
-        ({"layout": "exam"}, "layout 'exam'"),
-    ],
-)
-def test_what_it_cannot_be_is_said(options: dict[str, object], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        MixedRecallOptions.parse(**options)

@@ -104,11 +104,6 @@ def test_a_mixers_own_initialisation_survives(name: str) -> None:
             assert torch.equal(value, built[key]), key
 
 
-def test_learned_positions_end_where_they_were_trained() -> None:
-    with pytest.raises(ValueError, match="learned positions end at 32"):
-        model(positions="learned", context=32)(torch.zeros(1, 33, dtype=torch.long))
-
-
 def test_after_64_tokens_all_positions_look_alike() -> None:
     signal = earliness(0, 4096, torch.zeros((), dtype=torch.float64))
     assert torch.equal(signal[64:], signal[64].expand(4096 - 64, -1))

@@ -11,12 +11,10 @@ from report_records import groups_of
 from report_records import record as made_record
 
 import rulekeep as rk
-from rulekeep.analysis.flat import flat
 from rulekeep.checks.screening import screen
 from rulekeep.mixers.base import MixerError
 from rulekeep.records import Record
 from rulekeep.records.pack import CorruptRecordError
-from rulekeep.reporting.write import write_report
 from rulekeep.running.causality import moved
 from rulekeep.running.evaluation import LogitsPredictor, NotFiniteError, evaluate_samples
 from rulekeep.running.predicting import check
@@ -58,23 +56,6 @@ def test_outputs_that_end_beyond_the_training_length_are_a_status_and_no_score(
         assert not one.chance
     (values,) = tiny.records(root).values()
     assert values["status"] == "not_finite"
-
-
-def test_every_view_of_such_a_run_says_so(run: tuple[Path, Record], tmp_path: Path) -> None:
-    root, made = run
-    rows = {(row["split"], row["tokens"]): row for row in flat([made])}
-    assert rows["test", 128]["status"] == "not_finite"
-    assert rows["test", 128]["not_finite_from"] == FROM
-    assert rows["test", 128]["retention"] is None
-    assert rows["test", 64]["retention"] is not None
-    write_report([made], tmp_path / "report", "rulekeep report runs")
-    for name in ("report.md", "report.html"):
-        text = (tmp_path / "report" / name).read_text()
-        assert "128 tokens from token 100 on" in text, name
-        assert "not_finite" in text.replace("\\_", "_"), name
-    shown = tiny.rulekeep("list", made.id, cwd=root)
-    assert "at 128 tokens from token 100 on" in shown.stdout
-    assert "retention nan" not in shown.stdout
 
 
 def test_a_later_test_of_such_a_length_changes_the_status(tmp_path: Path) -> None:

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import speed_records
 import tiny
 from report_records import record as made_up
 from report_records import typed
 
 from rulekeep.analysis.table import merged, tabulated
-from rulekeep.records.folders import kept_beside, of_kind
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
 from rulekeep.records.store import (
     FORMER_IDS,
@@ -25,7 +23,6 @@ from rulekeep.records.store import (
     write_record,
 )
 from rulekeep.running.building import resolve
-from rulekeep.speed.record import SpeedRecord
 from rulekeep.sweeps import planning
 
 Command = Callable[..., tuple[int, bytes, str]]
@@ -191,41 +188,6 @@ def test_a_run_is_found_by_its_id_and_by_the_one_it_had(
     assert f"source     {values['source']}" in said
     assert "versions   protocol 1, recite 1, gru 1" in said
     assert "cpu a processor" in said
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"status": "failed"}, "has no result; let rulekeep resume runs make"),
-        ({"status": "odd"}, "status 'odd': "),
-    ],
-)
-def test_what_is_not_finished_is_not_packed(
-    tmp_path: Path, run: Command, changes: dict[str, Any], message: str
-) -> None:
-    finished(tmp_path / "runs", **changes)
-    code, _, errors = run("pack", "runs", "--out", "small")
-    assert (code, errors.count("\n")) == (2, 1)
-    assert message in errors
-    assert not (tmp_path / "small" / PACKED).exists()
-
-
-def test_what_stands_beside_runs_is_packed_with_them(tmp_path: Path, run: Command) -> None:
-    (values, _) = finished(tmp_path / "runs")
-    speed = speed_records.speed_record(speed_records.spec("delta")).as_recorded
-    write_record(tmp_path / "runs" / "speed.json", speed)
-    explained = tmp_path / "runs" / values["id"] / "explain.json"
-    explained.write_text("{")
-    code, _, errors = run("pack", "runs", "--out", "small")
-    assert (code, errors.count("\n")) == (2, 1)
-    assert "explain.json: not readable" in errors
-    assert errors.endswith("rulekeep explain makes it again; mend it\n")
-    explained.unlink()
-    assert run("pack", "runs", "--out", "small")[0] == 0
-    assert values_of(tmp_path / "small" / PACKED)[2:] == [speed]
-    notes: list[str] = []
-    (kept,) = of_kind(kept_beside(tmp_path / "small", notes), SpeedRecord, notes)
-    assert (kept.as_recorded, notes) == (speed, [])
 
 
 def test_trainings_of_two_versions_are_not_merged_and_a_later_option_parts_none() -> None:

@@ -40,19 +40,6 @@ class LooksAhead(LogitsPredictor):
 """
 
 
-LATE = """
-import torch
-from rulekeep.running.evaluation import LogitsPredictor
-class Late(LogitsPredictor):
-    def __init__(self, task):
-        self.words = len(task.vocabulary)
-    def logits(self, tokens):
-        def bag(tokens):
-            return torch.nn.functional.one_hot(tokens, self.words).float()
-        return bag(tokens) if tokens.shape[1] < 70 else LATE
-"""
-
-
 class Logits(LogitsPredictor):
     """What a function makes of tokens."""
 
@@ -126,16 +113,6 @@ def test_honest_predictors_are_taken(predictor: Predictor) -> None:
     check(predictor, TASK, 64, 1)
 
 
-def test_a_filler_is_taken_where_nothing_is_asked_and_not_elsewhere() -> None:
-    task = make(Recall, layout="zoology")
-    asked = task.sample("test", 64, 2, seed=1).supervised
-    assert not asked.all()
-    check(HONEST["a filler where nothing is asked"], task, 64, 1)
-    fills = Reads(lambda question: zeros(question) - 100)
-    with pytest.raises(PredictorError, match="its answers have -100"):
-        check(fills, task, 64, 1)
-
-
 SEES = r"2 of 2 teacher-forced answers differ .* see later tokens or are random; .* a Generating"
 WRONG = {
     "knows the next token": (
@@ -171,38 +148,6 @@ def test_what_cannot_be_scored_is_refused_in_one_line(predictor: Predictor, mess
     with pytest.raises(PredictorError, match=message) as error:
         check(predictor, TASK, 64, 1)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("late", "message"),
-    [
-        ("bag(tokens).roll(-1, dims=1)", r"at 96 tokens: 2 of 2 .* a GeneratingPredictor$"),
-    ],
-)
-def test_what_is_wrong_at_the_longest_context_alone_is_refused(
-    run, tmp_path: Path, late: str, message: str
-) -> None:
-    (tmp_path / "own.py").write_text(LATE.replace("LATE", late))
-    code, _, errors = run(
-        "run", "--task", "recite", "--test-contexts", "64,96", "--test-examples", "5",
-        "--predictor", "own.py:Late", "--out", "s",
-    )  # fmt: skip
-    assert code == 1
-    (path,) = (tmp_path / "s").glob("*/record.json")
-    assert re.search(message, read_record(path)["reason"])
-    assert "torch.nan" in late or "failed: PredictorError: Late" in errors
-
-
-def test_scattered_answers_are_checked_as_well() -> None:
-    task = make(Recall, layout="zoology")
-    words = len(task.vocabulary)
-
-    def one_hot(tokens: torch.Tensor, shift: int) -> torch.Tensor:
-        return torch.nn.functional.one_hot(tokens, words).float().roll(-shift, dims=1)
-
-    check(Logits(lambda tokens: one_hot(tokens, 0)), task, 64, 1)
-    with pytest.raises(PredictorError, match=SEES):
-        check(Logits(lambda tokens: one_hot(tokens, 1)), task, 64, 1)
 
 
 class Understands(LANGUAGE_MODEL):

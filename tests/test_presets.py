@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from report_records import asked, typed
+from report_records import typed
 from scripts import script
 
 from rulekeep.records.store import Record
@@ -19,20 +19,19 @@ from rulekeep.sweeps.presets import (
     CATALOGUE,
     PRESETS,
     SEEDS,
-    STANDARD_MIXERS,
     catalogue,
     quick,
-    standard,
 )
 from rulekeep.sweeps.rates import RATES, tuned
 
 ROOT = Path(__file__).parent.parent
-BEYOND, LADDER, SIZES, BOUNDS, LITERATURE = (
-    script(name, "studies") for name in ("beyond", "ladder", "catalogue", "bounds", "literature")
+# test_literature.py has those of its study.
+BEYOND, LADDER, SIZES, BOUNDS = (
+    script(name, "studies") for name in ("beyond", "ladder", "catalogue", "bounds")
 )
 SIZED, BYTES = SIZES.CATALOGUE_16_KIB, SIZES.STATE_BYTES
 OF_STUDIES = [SIZES.catalogue_16_kib, SIZES.state_bytes, BEYOND.beyond, BEYOND.beyond_attention]
-OF_STUDIES += [LADDER.ladder, BOUNDS.rule_counts, BOUNDS.wide, LITERATURE.literature]
+OF_STUDIES += [LADDER.ladder, BOUNDS.rule_counts, BOUNDS.wide]
 BASE = {"task": "recite", "task_options": {"placement": "early"}, "seed": 1}
 
 
@@ -194,32 +193,6 @@ def test_a_model_that_was_trained_or_looked_at_otherwise_chooses_no_rate(other: 
     assert tuned(one, records, base).rate is None
 
 
-def test_a_record_of_before_an_option_came_with_a_default_still_chooses_a_rate() -> None:
-    (one,) = mixer_specs("delta[short_convolution=true]")
-    records = []
-    for spec in tuned(one, [], BASE).grid:
-        record = made(spec, abs(spec.learning_rate - 3e-3))
-        for name, later in (("mixer_options", "heads"), ("task_options", "fillers")):
-            kept = {key: value for key, value in getattr(record.spec, name).items() if key != later}
-            assert len(kept) < len(getattr(record.spec, name))
-            record = asked(record, **{name: kept})
-        records.append(record)
-    assert tuned(one, records, BASE).rate == 3e-3
-    # What it was asked for is no default: a record that says nothing of it is another's.
-    lacking = [asked(record, mixer_options={}) for record in records]
-    assert tuned(one, lacking, BASE).rate is None
-
-
-def test_a_rate_outside_the_grid_competes_with_nothing() -> None:
-    (one,) = mixer_specs("delta")
-    losses = dict(zip(RATES, (1.0, 0.8, 0.9), strict=True))
-    specs = tuned(one, [], BASE).grid
-    records = [made(spec, losses[spec.learning_rate]) for spec in specs]
-    records.append(made(specs[0].model_copy(update={"learning_rate": 2e-2}), 0.5))
-    assert tuned(one, records, BASE).rate == 3e-3
-    assert tuned(one, records, BASE).grid == specs
-
-
 def test_a_rate_that_diverged_never_wins() -> None:
     (one,) = mixer_specs("delta")
     losses = dict(zip(RATES, (2.0, float("nan"), 3.0), strict=True))
@@ -248,37 +221,6 @@ def test_variants_do_not_take_each_others_records(taker: str, other: str) -> Non
     # Where a record comes from says nothing about what it is of.
     elsewhere = [row.model_copy(update={"source": "older"}) for row in records]
     assert tuned(two, elsewhere, BASE).rate == 3e-3
-
-
-@pytest.mark.slow
-def test_the_exam_gives_every_mixer_the_same_runs_at_its_own_rate_of_each_task() -> None:
-    def best(spec: RunSpec) -> float:
-        return 1e-3 if (spec.mixer, spec.task) == ("slots", "recall") else 3e-3
-
-    assert len(standard([])) == 4 * 3 * len(STANDARD_MIXERS)
-    mixers = [STANDARD_MIXERS[0], STANDARD_MIXERS[-1]]
-    specs, records = standard([], mixers=mixers), []
-    assert all(spec.task_options == {"placement": "marked"} for spec in specs)
-    while len(specs) > len(records):
-        records += [
-            made(spec, abs(spec.learning_rate - best(spec))) for spec in specs[len(records) :]
-        ]
-        known, specs = specs, standard(records, mixers=mixers)
-        specs = [*known, *(spec for spec in specs if spec not in known)]
-    runs: dict[str, list[RunSpec]] = {}
-    for spec in specs:
-        runs.setdefault(f"{spec.mixer} {spec.mixer_options} {spec.added_positions}", []).append(
-            spec
-        )
-    assert len(runs) == len(mixers)
-    for mine in runs.values():
-        early = [spec for spec in mine if spec.task_options == {"placement": "early"}]
-        assert len(early) == 4 * len(SEEDS)
-        assert all(spec.learning_rate == best(spec) for spec in early)
-        # Marked rules: the grid of seed 1, extended where 1e-3 won, and the other seeds.
-        extension = any(best(spec) == 1e-3 for spec in mine)
-        assert len(mine) - len(early) == 4 * (3 + len(SEEDS) - 1) + extension
-        assert {spec.steps for spec in mine} == {2000}
 
 
 def test_the_catalogue_chooses_on_early_recite_and_keeps_the_grids_run_of_the_chosen_rate() -> None:

@@ -1,18 +1,14 @@
 """The report's answer: who keeps most, beside which attention, and when a gain may be said."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import Values, asked, groups_of, read_runs, record, typed
+from report_records import Values, groups_of, read_runs, record
 
-from rulekeep.analysis.groups import against_attention, grouped
+from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.ranking import Ranking, ranked
-from rulekeep.records.pack import PACKED, packed
-from rulekeep.records.store import packed_values
 from rulekeep.reporting.main_tables import ranked as table_of
 from rulekeep.reporting.sentences import sentences
-from rulekeep.reporting.write import rivals
 
 SEEDS = (1, 2, 3, 4, 5)
 ROTARY, CONVOLVED = {"positions": "rotary"}, {"positions": "rotary", "conv_size": 4}
@@ -152,46 +148,3 @@ def test_a_variant_with_a_diverged_seed_comes_last_whatever_the_others_keep() ->
     # Nor do they share a place, where they keep as much.
     both = [*low, *with_lost([record("delta", seed, {64: 0.2}) for seed in SEEDS], 1)]
     assert {row.label: row.place for row in ranking(both).rows} == {"slots": 1, "delta": 2}
-
-
-def test_attention_with_a_diverged_seed_is_no_baseline_beside_another_and_allows_no_win() -> None:
-    lost = with_lost(attention(0.96, CONVOLVED), 1)
-    records = [*attention(0.1, ROTARY), *lost, *own(0.8)]
-    assert ranking(records).baseline == "attention, rotary"
-    # Nor is it what a row of the scores is held against.
-    groups = groups_of(records)
-    (mine,) = (group for group in groups if group.first.mixer == "mine.py:Mine")
-    against = against_attention(mine, groups, "retention", 64)
-    assert against is not None
-    assert against[0].label == "attention, rotary"
-    assert "no attention with a convolution was trained alike and ended" in said(records)
-    assert "gain" not in said(records)
-    # Alone it is the strongest that there is.
-    assert ranking([*lost, *own(0.8)]).baseline == "attention, rotary, convolution"
-
-
-def test_nothing_is_compared_where_nothing_was_tested() -> None:
-    assert ranked(groups_of([record(status="failed")])) is None
-    assert "1 run: 0 ended, 0 diverged, 1 failed" in said([record(status="failed")])
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_committed_attention_of_the_same_protocol_stands_beside_a_users_runs(
-    run: Any, tmp_path: Path
-) -> None:
-    every = packed_values(Path(__file__).parents[1] / "results" / "quick", [])
-    mine = [
-        one for one in every if (one["spec"]["mixer"], one["spec"]["task"]) == ("delta", "apply")
-    ]
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / PACKED).write_bytes(packed(mine))
-    code, output, _ = run("report", "runs")
-    assert (code, output.split()[0]) == (0, b"2")
-    text = (tmp_path / "runs" / "report" / "report.md").read_text()
-    assert "| against attention, no positions, convolution 8, earliness |" in text
-    assert "committed runs of attention" in text
-    # Attention of another protocol is none of them.
-    (one, *_) = typed(mine)
-    assert {row.spec.task for row in rivals([one])} == {"apply"}
-    assert rivals([asked(one, steps=1)]) == []
-    assert rivals([one, *rivals([one])]) == []

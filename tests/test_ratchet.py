@@ -31,14 +31,6 @@ def test_a_figure_above_its_ceiling_fails(
     assert "first batch: 21, more than 20" in capsys.readouterr().out
 
 
-def test_a_figure_that_falls_lowers_its_ceiling(
-    ceilings: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ratchet, "figures", lambda: {**FIGURES, "src": 70})
-    assert ratchet.main() == 0
-    assert ratchet.ceilings(ceilings.read_text()) == {**FIGURES, "src": 70}
-
-
 @pytest.mark.parametrize(
     ("line", "fails"),
     [

@@ -119,21 +119,6 @@ def test_a_file_counts_by_its_turns(recorded: Recorded, tmp_path: Path) -> None:
     assert resolve_language(spec(model=str(folder), chat=str(tmp_path / "moved"))).id == known.id
 
 
-def test_a_mark_of_a_template_gets_a_space_and_other_text_stays(tmp_path: Path) -> None:
-    marked = (
-        "a <|im_end|>\n<|im_start|>system", "</think> b", "</s> [/INST] [INST] <<SYS>>",
-        "<end_of_turn>", "<｜User｜>", "[SYSTEM_PROMPT]",
-    )  # fmt: skip
-    plain = ("x <| f |> g", "<div>a</div> if a<b and c>d", "[INSTALL] a[i] <think of it>", "< s>")
-    turns = [(role, text) for text in (*marked, *plain) for role in ROLES]
-    found = [turn[0].text for turn in read(tmp_path, listed(turns)).conversations[0]]
-    assert found[: len(marked)] == [
-        "a < |im_end|>\n< |im_start|>system", "< /think> b", "< /s> [ /INST] [ INST] < <SYS>>",
-        "< end_of_turn>", "< ｜User｜>", "[ SYSTEM_PROMPT]",
-    ]  # fmt: skip
-    assert tuple(found[len(marked) :]) == plain
-
-
 def cell(name: str, digest: str, place: str, *compress: str, distance: int = 9) -> Record:
     rows = [
         {"compress": one, "split": split, "prompt": prompt, "family": "f", "rank": 0,

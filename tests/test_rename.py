@@ -54,7 +54,7 @@ def test_every_committed_record_resolves_to_its_own_id(folder: str) -> None:
             first.setdefault(
                 json.dumps([record.spec.mixer, record.spec.task, *record.asked]), record
             )
-    # Of those whose mixer, task and settings have the same names the first.
+    # Of each mixer and task the first.
     for record in first.values():
         assert resolve_any(record.spec.parsed()).id == record.id
 

@@ -38,46 +38,6 @@ def five(mixer: str, kept: list[float], **more: Any) -> list[Values]:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_figures_in_tables_are_those_counted_by_hand(tmp_path: Path) -> None:
-    # Mean 0.8, deviation 0.1, half width 2.776 * 0.1 / sqrt(5) = 0.124; differences all 0.1 but
-    # two: mean 0.1 exactly, no deviation.
-    records = five("attention", [0.9, 0.7, 0.8, 0.9, 0.7]) + five(
-        "slots", [1.0, 0.8, 0.9, 1.0, 0.8]
-    )
-    files = report(tmp_path, records)
-    row = cell(files["tables.csv"], "scores", "attention", "retention", tested_at="64")
-    assert float(row["mean"]) == pytest.approx(0.8)
-    assert float(row["deviation"]) == pytest.approx(0.1)
-    assert float(row["low_95"]) == pytest.approx(0.67583, abs=1e-5)
-    assert float(row["high_95"]) == pytest.approx(0.92417, abs=1e-5)
-    assert (row["seeds"], row["diverged"], row["few_seeds"]) == ("5", "0", "no")
-    row = cell(files["tables.csv"], "differences", "slots", "retention", tested_at="64")
-    assert float(row["mean"]) == pytest.approx(0.1)
-    assert "0.800 (0.676 to 0.924)" in files["report.html"]
-    assert "0.800 \\(0.676 to 0.924\\)" in files["report.md"]
-    assert "2 of 5 (0.05 to 0.85)" in files["report.html"]
-    assert "3 of 5 (0.15 to 0.95)" in files["report.html"]
-    assert not any("few" in tag for tag in re.findall(r"<tr[^>]*>", files["report.html"]))
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_diverged_seed_counts_in_its_cell_and_a_failed_one_does_not(tmp_path: Path) -> None:
-    records = five("slots", [0.9, 0.7, 0.8, 0.9, 0.7])
-    records += [record("slots", 6, status="diverged", reason="loss not finite at step 31")]
-    records += [record("slots", 7, status="killed", reason="signal 9")]
-    files = report(tmp_path, records)
-    row = cell(files["tables.csv"], "scores", "slots", "retention", tested_at="64")
-    assert (row["seeds"], row["diverged"]) == ("5", "1")
-    assert float(row["mean"]) == pytest.approx(0.8)
-    assert "0.800 (0.676 to 0.924; 1 of 6 diverged)" in files["report.html"]
-    assert "2 of 6 (0.04 to 0.78)" in files["report.html"]
-    for reason in ("loss not finite at step 31", "signal 9"):
-        assert reason in files["report.html"]
-        assert reason in files["report.md"]
-    assert "5 ended, 1 diverged, 1 failed" in files["report.html"]
-
-
-@pytest.mark.usefixtures("undrawn")
 def test_the_rate_is_chosen_on_dev_and_only_it_is_shown(tmp_path: Path) -> None:
     records = []
     for rate, loss, kept in ((0.001, 1.2, 0.99), (0.003, 0.8, 0.6), (0.01, 0.9, 0.99)):

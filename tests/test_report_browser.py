@@ -106,22 +106,6 @@ def test_a_click_on_a_column_sorts_and_another_reverses(browser: Any, page_file:
     page.close()
 
 
-def test_typed_words_leave_the_rows_that_have_them(browser: Any, page_file: Path) -> None:
-    page, _ = opened(browser, page_file)
-    rows = page.locator("#table-runs tbody tr:visible")
-    every = rows.count()
-    box = page.locator("#runs input")
-    box.fill("slots timeout")
-    kept = rows.all_inner_texts()
-    assert 0 < len(kept) < every
-    assert all("slots" in text and "timeout" in text for text in kept)
-    box.fill("")
-    assert rows.count() == every
-    # A short table needs none.
-    assert page.locator("#ranking input").count() == 0
-    page.close()
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_does_not_scroll_sideways(browser: Any, page_file: Path, width: int) -> None:
     page, _ = opened(browser, page_file, width)

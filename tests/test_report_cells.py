@@ -7,15 +7,13 @@ from typing import Any
 import pytest
 from report_records import Values, groups_of, read_runs, record
 
-from rulekeep.analysis.charts import Point, Style, over_steps
 from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.ranking import ranked
-from rulekeep.analysis.summary import Summary, summarise, summarise_scores
+from rulekeep.analysis.summary import summarise, summarise_scores
 from rulekeep.reporting import main_tables as tables
-from rulekeep.reporting.main_tables import csv_text, parts
 from rulekeep.reporting.main_tables import ranked as ranked_table
 from rulekeep.reporting.sentences import sentences
-from rulekeep.reporting.tables import Cell, Table, markdown, number_cell
+from rulekeep.reporting.tables import Cell, Table, number_cell
 
 NAN = math.nan
 
@@ -102,14 +100,6 @@ def test_scores_have_a_line_for_each_length_in_order() -> None:
     assert shown[1][8:10] == ("–", "–")
 
 
-def test_intrusions_have_their_rate_and_their_chance() -> None:
-    records = [record("delta", seed, {64: 0.5}) for seed in (1, 2)]
-    for made, rate, chance in zip(records, (0.2, 0.4), (0.1, 0.2), strict=True):
-        made["evaluations"][-1] |= {"intrusion_rate": rate, "intrusion_chance": chance}
-    (cell,) = (row["intrusions"] for row in by_column(tables.scores(groups_of(records))))
-    assert cell[:2] == ("0.300 (chance 0.150)", pytest.approx(0.3))
-
-
 def test_costs_are_in_their_units_at_the_longest_length_tested() -> None:
     attention, slots = by_column(tables.costs(groups_of(TWO)))
     assert {key: cell.text for key, cell in slots.items()} == {
@@ -135,56 +125,6 @@ def test_a_number_is_shown_rounded_and_sorted_by_its_value(
     assert number_cell(value, digits) == Cell(text, kept)
 
 
-def test_a_table_knows_its_few_seeds_its_numbers_and_its_empty_columns() -> None:
-    rows = [
-        {"a": Cell("x"), "b": Cell("1", 1.0), "c": Cell("–"), "seeds": Cell("4 few", 4.0)},
-        {"a": Cell("y"), "b": Cell("–"), "c": Cell("–"), "seeds": Cell("5", 5.0)},
-    ]
-    table = Table.of("k", "t", "m", rows)
-    assert (table.header, table.few) == (("a", "b", "c", "seeds"), {0})
-    assert table.numbers() == [False, True, False, True]
-    assert table.filled().header == ("a", "b", "seeds")
-    assert markdown(table.filled()).splitlines()[-4:] == [
-        "| a | b | seeds |", "| ---|--:|--: |", "| x | 1 | 4 few |", "| y | – | 5 |"
-    ]  # fmt: skip
-
-
-def test_parts_are_means_over_the_seeds_that_have_them() -> None:
-    records = [record("delta", seed, {64: 0.5}) for seed in (1, 2)]
-    for made, kept, chance in zip(records, (0.25, 0.75), (0.1, 0.2), strict=True):
-        made["evaluations"][-1] |= {
-            "retention_by_step": [{"step": 0, "n": 10 * kept, "retention": kept, "chance": chance}],
-            "retention_by_kind": {"prohibition": {"n": 4, "retention": kept, "chance": 0.5}},
-        }  # fmt: skip
-    records[0]["evaluations"][-1]["retention_by_step"].append(
-        {"step": 1, "n": 2, "retention": 1.0, "chance": 0.3}
-    )
-    made = groups_of(records)
-    (row,) = by_column(parts(made))
-    assert (row["by output step"].text, row["by kind"].text, row["by rule position"].text) == (
-        "0: 0.500 (0.150); 1: 1.000 (0.300)", "prohibition: 0.500 (0.500)", "–"
-    )  # fmt: skip
-    assert row["seeds"].text == "2 few"
-
-
-def test_the_csv_has_every_cell_unrounded() -> None:
-    lines = [line.split(",") for line in csv_text(groups_of(TWO)).splitlines()]
-    by_key = {(line[0], line[2], line[4], line[6]): line for line in lines}
-    mean = {
-        key: float(by_key[key][7])
-        for key in (
-            ("scores", "slots", "256", "retention"), ("scores", "slots", "256", "val_loss"),
-            ("corrected", "slots", "256", "retention"), ("chance", "slots", "256", "retention"),
-            ("differences", "slots", "256", "retention"), ("costs", "slots", "256", "state_bytes"),
-            ("costs", "slots", "", "train_seconds"), ("costs", "slots", "", "peak_memory_bytes"),
-        )
-    }  # fmt: skip
-    assert [*mean.values()] == pytest.approx(
-        [0.5625, 1.0, (0.5625 - 0.04) / 0.96, 0.04, 0.1875, 3072, 20, 6 * 2**20]
-    )
-    assert by_key["scores", "slots", "256", "retention"][11:14] == ["2", "0", "yes"]
-
-
 def test_the_first_sentences_have_the_numbers_of_the_best_and_of_all_runs() -> None:
     kept, against, trust = numbers_of(TWO)
     # 0.5625 at 256 tokens, place 1 of 2; 0.1875 ahead on 2 seeds, with twice the parameters.
@@ -197,20 +137,6 @@ def test_the_first_sentences_have_the_numbers_of_the_best_and_of_all_runs() -> N
     # A run with outputs that are not finite has ended, and is no failure.
     odd = [*behind, {**costing("slots", 2, 0.375, 1), "status": "not_finite", "reason": "nan"}]
     assert numbers_of(odd)[2][:4] == ["3", "3", "1", "0"]
-
-
-def test_what_is_drawn_is_the_mean_over_the_seeds_that_reached_a_step() -> None:
-    histories = [
-        [{"step": 10, "val_loss": 2.0}, {"step": 20, "val_loss": 1.0}],
-        [{"step": 10, "val_loss": 4.0}, {"step": 20, "val_loss": NAN}, {"step": 30}],
-    ]
-    series = over_steps("delta", Style("#000000"), histories, "val_loss")
-    assert series.points == [Point(10, 3.0, seeds=2), Point(20, 1.0, seeds=1)]
-    assert series.seeds == [[(10, 2.0), (20, 1.0)], [(10, 4.0)]]
-    assert over_steps("delta", Style("#000000"), histories, "retention").points == []
-    summary = Summary(0.5, 0.1, 0.4, 0.6, 5, 1)
-    assert Point.of(64, summary) == (64, 0.5, 0.4, 0.6, 5)
-    assert [Point(1, 1, seeds=seeds).few for seeds in (None, 4, 5)] == [False, True, False]
 
 
 def test_scores_are_corrected_by_the_chance_of_their_own_evaluation() -> None:

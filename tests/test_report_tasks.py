@@ -10,8 +10,7 @@ from report_records import Values, read_runs, record
 
 from rulekeep import cli
 from rulekeep.records.identity import code_of_file
-from rulekeep.records.store import packed_values, write_record
-from rulekeep.reporting import write as reported
+from rulekeep.records.store import packed_values
 from rulekeep.reporting.certified import certificates
 from rulekeep.tasks import Recite
 
@@ -96,7 +95,3 @@ def test_the_committed_certificates_are_found_and_the_articles_fails() -> None:
     assert [row[2] for row in found if row[0] != "article"] == ["passes"] * 16
     (article,) = [row for row in found if row[0] == "article"]
     assert article[2:5] == ["FAILS", "last 6, best of all readers", "0.4444"]
-
-
-
-

@@ -2,7 +2,6 @@
 
 import pytest
 
-from rulekeep.commands.printed import print_answers
 from rulekeep.compaction.figures import Place, Survival, survival
 from rulekeep.records.record import Kept, Round
 from rulekeep.reporting import compaction
@@ -63,25 +62,3 @@ def test_figures_of_two_histories_stand_in_the_tables(found: dict[Place, Surviva
     kept = {at: of for at, of in found.items() if at.guard == "restate"}
     assert "no kind and no place goes before another" in compaction.answers(kept)[1].said[0]
     assert "rules restated, with 0.80 of the budget and 1.00 of the" in answers[2].said[0]
-
-
-def test_cells_of_one_round_and_of_two_stand_in_one_table(found: dict[Place, Survival]) -> None:
-    rules, rounds = rows(LAST, 5)
-    short = [one._replace(verdicts=one.verdicts[:1], lines=("",)) for one in rules]
-    once = survival(short, [one for one in rounds if one.round == 1])
-    table = compaction.cells_table({**found, place("system"): once})
-    assert table.header[2] == "in the end"
-    assert [row[2].text.split(" (")[0] for row in table.rows] == ["1.00", "1.00", "0.50"]
-
-
-def test_the_terminal_answers_in_a_hundred_columns(
-    found: dict[Place, Survival], capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_answers(compaction.answers(found), compaction.tables(found))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("After 2 compactions to 25% of 1,000 tokens, the last turns keeps")
-    assert any(line.split()[0] == "limit" and "██ 1.00" in line and "·· 0.00" in line
-               for line in lines if line.strip())  # fmt: skip
-    table = [line for line in lines if line.lstrip().startswith(("compactor", "the last turns"))]
-    assert max(len(line.rstrip()) for line in table) <= 100
-    assert "report" in lines[-1]

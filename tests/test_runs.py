@@ -114,11 +114,3 @@ def spy(function, steps):
         return function(step, look)
 
     return row
-
-
-def test_a_run_in_bfloat16_by_its_short_name_is_done_and_no_other(tmp_path: Path) -> None:
-    short, long = (tiny.tiny(mixer="delta", precision=name) for name in ("bf16", "bfloat16"))
-    float32 = tiny.tiny(mixer="delta")
-    assert planning.identity(short) == planning.identity(long) != planning.identity(float32)
-    (record,) = tiny.made([short], tmp_path)
-    assert [record.status, record.spec.rest["precision"]] == ["done", "bfloat16"]

@@ -13,15 +13,12 @@ import torch
 from reading import make
 from torch import Tensor
 
-from rulekeep.mixers import Attention
 from rulekeep.running import evaluation
 from rulekeep.running.evaluation import (
     GeneratingPredictor,
     LogitsPredictor,
-    ModelPredictor,
     evaluate_samples,
 )
-from rulekeep.running.model import LanguageModel
 from rulekeep.running.training import answer_loss
 from rulekeep.tasks import Override, Recall, Recite, Sample, SampledTask
 
@@ -132,44 +129,6 @@ def test_a_row_of_a_record_is_what_was_answered(name: str, monkeypatch: pytest.M
     # What only writes has the same scores, and no loss.
     written = evaluate_samples(Writing(knowing), task, "test", context, N, SEED)
     assert written == {**row, "val_loss": None}
-
-
-def test_a_right_word_without_probability_leaves_no_loss() -> None:
-    task = Recite()
-    sample = task.sample("test", 49, N, seed=SEED)
-    knowing = Knowing(sample, len(task.vocabulary), set())
-    unsure = Knowing(sample, len(task.vocabulary), {(0, 0)}, sure=1e30)
-    for predictor, is_known in ((knowing, True), (unsure, False)):
-        row = evaluate_samples(predictor, task, "test", 49, N, SEED)
-        assert (row["val_loss"] is not None and row["val_loss"] < 1e9) == is_known
-        assert row["exact"] == (1.0 if is_known else 0.8)
-
-
-@pytest.mark.parametrize("name", ["recite", "recall"])
-def test_a_trained_model_is_read_as_its_logits_say(name: str) -> None:
-    task = TASKS[name]()
-    sizes = {"width": 8, "hidden": 8, "added_positions": "none", "context": 64}
-    words = len(task.vocabulary)
-    model = LanguageModel(words, [lambda: Attention(8, positions="rotary")], **sizes, seed=1)
-    sample = task.sample("test", task.shortest_context, 4, seed=SEED)
-    reading = ModelPredictor(model).read(sample)
-    start, end = sample.answer_start, sample.tokens.shape[1]
-    with torch.no_grad():
-        logits, _ = model(torch.from_numpy(sample.tokens))
-        likely = logits[:, start - 1 : -1].log_softmax(-1).numpy()
-        own = torch.from_numpy(sample.tokens.copy())
-        for place in range(start, end):
-            step, _ = model(own[:, :place])
-            is_asked = torch.from_numpy(sample.supervised[:, place - start])
-            own[:, place] = torch.where(is_asked, step[:, -1].argmax(-1), own[:, place])
-    loss = -sum(
-        likely[row, place, sample.answers[row, place]] for row, place in places(sample.supervised)
-    )
-    assert reading.loss == pytest.approx(float(loss), rel=1e-5)
-    assert reading.predictions is not None
-    assert np.array_equal(reading.predictions, likely.argmax(-1))
-    assert reading.generated is not None
-    assert np.array_equal(reading.generated, own[:, start:].numpy())
 
 
 def test_the_loss_of_training_is_of_the_supervised_answers_alone() -> None:

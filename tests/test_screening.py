@@ -47,12 +47,6 @@ def test_a_violator_is_refused_in_one_line(name: str) -> None:
     assert "\n" not in str(bad.value)
 
 
-@pytest.mark.parametrize("name", ["Peeks", "PeeksInEval", "PeeksBehindAGate", "SeesFromTheFifth"])
-def test_what_sees_later_tokens_is_told_so(name: str) -> None:
-    with pytest.raises(MixerError, match=r"causal: it sees later tokens: output at token \d+"):
-        screen(resolve_any(spec(f"{FILE}:{name}")))
-
-
 def test_a_leak_that_only_long_texts_have_is_found_where_they_are_tested() -> None:
     screen(resolve_any(spec(f"{FILE}:PeeksFar", test_contexts=(64, 600))))
     for longest in (1028, LONGEST, 16384):
@@ -99,13 +93,6 @@ def test_a_run_of_one_that_leaks_fails_with_the_reason_and_the_others_go_on(
     assert (leaking.status, honest.status) == ("failed", "done")
     assert "it sees later tokens" in leaking.reason
     assert leaking.history == ()
-
-
-def test_a_screen_starts_no_property_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(screening, "SECONDS", 0.0)
-    screen(resolve_any(spec(f"{FILE}:Peeks")))
-    with pytest.raises(MixerError, match="returned a Tensor"):
-        screen(resolve_any(spec(f"{FILE}:SaysNoState")))
 
 
 def test_a_mixer_that_joins_the_articles_contest_is_tried_too() -> None:

@@ -43,11 +43,6 @@ def test_a_link_to_a_file_of_the_repository_leads_to_it(site: Path) -> None:
     ).read_bytes()
 
 
-def test_an_example_of_a_docstring_is_code(site: Path) -> None:
-    # Python's prompt outside a section of examples is Markdown's mark of a quotation.
-    assert "<blockquote" not in (site / "api.html").read_text(encoding="utf-8")
-
-
 @pytest.mark.browser
 @pytest.mark.skipif(
     not Path(CHROMIUM).exists() and not os.environ.get("CI"), reason="chromium is not installed"

@@ -86,7 +86,7 @@ def server(gguf: Path) -> Iterator[str]:
 def test_a_cell_on_the_small_model(
     gguf: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
 ) -> None:
-    options = f"--rules {rules(tmp_path)} --distances 32 --mentions none --prompts 20"
+    options = f"--rules {rules(tmp_path)} --distances 32 --mentions none --prompts 10"
     options += " --rules-at-once 2"
     code, _, error = run(
         "language", "--model", str(gguf), *options.split(), "--out", "runs",
@@ -124,13 +124,13 @@ def in_full(gguf: Path, folder: Path) -> Path:
 
 
 def differences(llama_cpp: Any, path: Path, model: ChatModel) -> torch.Tensor:
-    """How far the log-probability of each token of 20 texts is from llama.cpp's, in nats."""
+    """How far the log-probability of each token of 6 texts is from llama.cpp's, in nats."""
     # The cache in float32 too, which is type 0.
     other = llama_cpp.Llama(
         str(path), n_ctx=256, logits_all=True, n_threads=1, verbose=False, type_k=0, type_v=0
     )
     asked, found = LanguageSpec.parse(model="none", distance=96), list[torch.Tensor]()
-    for number in range(20):
+    for number in range(6):
         conversation = converse(SHIPPED, asked, "test", number, model.tokens_of)
         text = model.text(conversation.messages)
         ids = model.tokens(text)

@@ -260,18 +260,6 @@ def test_the_first_steps_are_free_of_penalty() -> None:
     assert [mixer.auxiliary_loss(step) is None for step in range(1, 6)] == [True] * 3 + [False] * 2
 
 
-def test_without_a_penalty_there_is_no_auxiliary_loss() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, gate_penalty=0, penalty_start=0).double()
-    mixer(drawn(40))
-    assert mixer.auxiliary_loss(1) is None
-
-
-def test_the_output_alone_has_no_penalty_in_its_gradient() -> None:
-    mixer = SparseDelta(WIDTH, heads=2, penalty_start=0).double()
-    (0 * mixer(drawn(40))[0].sum()).backward()
-    assert mixer.write.bias.grad.abs().max() == 0
-
-
 def test_there_is_no_penalty_in_evaluation_and_none_without_gradients() -> None:
     mixer = SparseDelta(WIDTH, heads=2, penalty_start=0).double().eval()
     (0 * mixer(drawn(40))[0].sum()).backward()

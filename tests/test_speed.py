@@ -14,9 +14,8 @@ from tiny import plugin
 
 from rulekeep.analysis.summary import Interval
 from rulekeep.commands import speed as command
-from rulekeep.executors import Executor, Failure, Finished
+from rulekeep.executors import Executor, Finished
 from rulekeep.mixers import LSTM, Attention
-from rulekeep.records.store import read_record
 from rulekeep.speed import figures, measuring
 from rulekeep.speed.measuring import CallCounter, Job, measure
 from rulekeep.speed.record import Measured, Point, SpeedSpec, read_speed
@@ -40,10 +39,9 @@ def tiny(*mixers: str, **changes: Any) -> SpeedSpec:
 
 
 class Here(Executor):
-    """Measures in this process, up to Ctrl-C after so many points or a failure at one."""
+    """Measures in this process, up to Ctrl-C after so many points."""
 
     stop_after: int | None = None
-    fail_at: int | None = None
     measured: list[Point]
 
     def __init__(self, workers: int) -> None:
@@ -53,9 +51,6 @@ class Here(Executor):
         for place, job in enumerate(jobs):
             if place == Here.stop_after:
                 raise KeyboardInterrupt
-            if place == Here.fail_at:
-                yield Finished(job, None, Failure("out_of_memory", "no memory left", ""))
-                continue
             Here.measured.append(job.point)
             # As between processes.
             function, job = pickle.loads(pickle.dumps((function, job)))
@@ -69,7 +64,7 @@ def speed(run, monkeypatch, tmp_path):
     monkeypatch.setattr(command, "LocalExecutor", Here)
     monkeypatch.setattr(command, "_THREADS", (1,))
     monkeypatch.setattr(measuring, "DECODED_ROUNDS", 2)
-    Here.stop_after = Here.fail_at = None
+    Here.stop_after = None
     Here.measured = []
     small = ["--contexts", "64", "--tokens", "128", "--out", "out"]
 
@@ -234,22 +229,6 @@ def test_decoding_is_paired_by_round_and_says_how_the_state_grows() -> None:
         "attention": ("growing", 1.1), "delta": ("constant", 1.05), "kda": ("constant", 1.2),
         "sliding_window": ("bounded", 1.1),
     }  # fmt: skip
-
-
-def test_the_command_prints_and_keeps_a_checksummed_record(speed, tmp_path: Path) -> None:
-    code, output, errors = speed("--mixers", "delta,gru[half_life_tokens=8]")
-    assert code == 0, errors
-    kept = read_record(tmp_path / "out" / "speed.json")
-    assert kept["kind"] == "speed"
-    assert kept["spec"]["mixers"] == ["attention", "delta", "gru[half_life_tokens=8]"]
-    assert kept["environment"]["torch"] == torch.__version__
-    for said in (
-        "Speed beside attention, 1 thread", "What a longer context costs", "Decoding",
-        "gru[half_life_tokens=8]", "operator calls", "bytes of the state",
-        "record: out/speed.json",
-    ):  # fmt: skip
-        assert said in output
-    assert errors.splitlines()[0] == "whole model, 1 thread, 64 tokens"
 
 
 def test_ctrl_c_keeps_what_was_measured(speed, tmp_path: Path) -> None:

@@ -3,16 +3,12 @@
 Processor seconds are those of the child: a busy machine changes them little.
 """
 
-import inspect
 import resource
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-
-from rulekeep.cli import COMMANDS, about
 
 COMMAND = [sys.executable, "-m", "rulekeep"]
 HEAVY = ("torch", "scipy", "sklearn", "matplotlib")
@@ -95,34 +91,3 @@ def test_importing_the_package_loads_next_to_nothing() -> None:
         "assert not {'torch', 'numpy'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_says_of_a_command_what_its_function_says(name: str) -> None:
-    module, _, function = COMMANDS[name].partition(":")
-    documented = inspect.getdoc(getattr(import_module(f"rulekeep.commands.{module}"), function))
-    said = documented.partition("\n\nParameters\n")[0]
-    paragraphs = [" ".join(part.split()) for part in said.split("\n\n")]
-    assert about(COMMANDS[name]) == "\n\n".join(paragraphs)
-
-
-def test_ctrl_c_while_modules_load_says_one_line_at_once(tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys\n"
-        "class Slow:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == MOMENT:\n"
-        "            os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Slow())\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "sys.argv = ['rulekeep', 'sweep', 'smoke', '--dry-run']\n"
-        "from rulekeep.__main__ import main\n"
-        "main()\n"
-    )
-    for moment in ("rulekeep.cli", "attrs", "rich.console", "rulekeep.commands.runs", "numpy"):
-        done = subprocess.run(
-            [sys.executable, "-c", f"MOMENT = {moment!r}\n{code}"],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert (done.returncode, done.stdout) == (130, ""), moment
-        assert done.stderr == "rulekeep: interrupted\n", moment

@@ -16,7 +16,6 @@ from bad_files import hollow
 from rulekeep.records.pack import packed
 from rulekeep.records.store import (
     CorruptRecordError,
-    RunFolder,
     read_record,
     read_runs,
     write_bytes,
@@ -217,12 +216,3 @@ def test_a_record_with_a_wrong_value_is_left_out_and_said(
     (tmp_path / "records.jsonl").write_bytes(packed([read_record(path / "record.json")]))
     shutil.rmtree(path)
     assert read_runs(tmp_path).notes == [note.replace("record.json: ", "records.jsonl: ")]
-
-
-def test_an_attempt_clears_what_a_killed_one_left_and_no_plan_in_writing(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    (tmp_path / ".record.json.tmp-1").touch()
-    (tmp_path / ".plan.json.tmp-1").touch()
-    folder.attempts.write_text("9" * 5000)
-    assert [folder.start(), folder.start()] == [1, 2]
-    assert {path.name for path in tmp_path.iterdir()} == {"attempts", ".plan.json.tmp-1"}

@@ -19,12 +19,11 @@ from rulekeep.analysis.rows import (
     Span,
     TaskSetting,
     Variant,
-    is_variant,
 )
 from rulekeep.analysis.summary import summarise, summarise_scores
 from rulekeep.records.store import read_runs, whole_runs, write_record
 from rulekeep.registry import find_function
-from rulekeep.specs import UsageError, mixer_specs
+from rulekeep.specs import UsageError
 from rulekeep.study import Claim, Family, table_of_families
 from rulekeep.sweeps.planning import identity
 
@@ -164,27 +163,6 @@ def test_a_study_makes_what_its_records_lack(run: Callable, tmp_path: Path) -> N
     assert len([*(tmp_path / "results" / "tiny").iterdir()]) == len(RECORDS) + 1
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["none", "check"], "studies: tiny"),
-        (["tiny"], "study 'tiny': say what to do: run, build, check"),
-        (["far.py", "check"], "far: there are no records yet; rulekeep study far run makes them"),
-        (["failing.py", "check"], "claim failing.mean: KeyError: 'nothing'"),
-    ],
-)
-def test_bad_usage_is_one_line(given: list[str], said: str, run: Callable, tmp_path: Path) -> None:
-    text = write(tmp_path).read_text()
-    (tmp_path / "far.py").write_text(text.replace('"tiny": Sweep', '"far": Sweep'))
-    (tmp_path / "failing.py").write_text(
-        text.replace("Claim(mean,", "Claim(lambda _: {}['nothing'],")
-    )
-    code, _, errors = run("study", *given)
-    assert code == 2
-    assert said in errors
-    assert errors.count("\n") == 1
-
-
 def test_the_example_of_the_documents_is_a_study(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "studies.md").read_text()
     file = tmp_path / "my_study.py"
@@ -285,17 +263,6 @@ def test_a_diverged_seed_leaves_no_lowest_and_no_span_whichever_it_is(diverged: 
     assert [math.isnan(one) for one in (found.lowest, *span)] == [True] * 3
     # No claim states it, though it sets no bound.
     assert Claim(len).failure(span, rows()) is not None
-
-
-def test_a_hybrids_options_are_each_mixers_own() -> None:
-    (one,) = mixer_specs(
-        "delta+sliding_window[sliding_window.positions=rotary,sliding_window.heads=4,heads=2]"
-    )
-    (found,) = typed([made_up(one.mixer, 1, 1.0, mixer_options={
-        "sliding_window.positions": "rotary", "delta.heads": 2, "sliding_window.heads": 4,
-    })])  # fmt: skip
-    assert is_variant(found, one)
-    assert not is_variant(found, mixer_specs("delta+sliding_window")[0])
 
 
 CLEAR, NONE = [0.5, 0.6, 0.55], [0.5, -0.4, 0.1]

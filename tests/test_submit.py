@@ -81,19 +81,6 @@ def test_each_thing_that_it_lacks_is_one_line(runs: Path, run: Command) -> None:
     assert not (runs.parent / "submissions").exists()
 
 
-def test_runs_of_other_code_are_not_submitted(runs: Path, run: Command, made: Path) -> None:
-    plugin = made / "mine.py"
-    before = plugin.read_text()
-    plugin.write_text(before.replace("self.linear(x)", "2 * self.linear(x)"))
-    try:
-        code, _, errors = run("runs")
-    finally:
-        plugin.write_text(before)
-    assert code == 2
-    (line,) = errors.splitlines()
-    assert "has no run of tiny by the code at hand" in line
-
-
 def test_the_board_is_that_of_the_records() -> None:
     board = script("board", folder="tools")
     assert board.PAGE.read_text() == board.page(), "python tools/board.py"
@@ -108,15 +95,3 @@ def test_a_diverged_run_is_a_result_to_submit(runs: Path, run: Command) -> None:
     assert run("runs", "--name", "mine")[0] == 0
     found = submitted(runs.parent / "submissions" / "mine.jsonl")
     assert sorted(one.status for one in found.records) == ["diverged", *["done"] * 4]
-
-
-def test_another_submission_of_the_same_name_is_left_as_it_is(runs: Path, run: Command) -> None:
-    path = runs.parent / "submissions" / "mine.jsonl"
-    path.parent.mkdir()
-    path.write_text("of somebody")
-    code, _, errors = run("runs", "--name", "mine")
-    assert (code, errors.count("\n")) == (2, 1)
-    assert "stands there with other runs; remove it, or give another --name" in errors
-    assert path.read_text() == "of somebody"
-    path.unlink()
-    assert [run("runs", "--name", "mine")[0] for _ in range(2)] == [0, 0]

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -40,28 +39,6 @@ def stand(root: Path, *specs: RunSpec) -> None:
     for spec in specs:
         name = planning.identity(spec)
         hollow(root, spec, id=name).rename(root / name)
-
-
-def test_after_an_edit_of_a_layer_its_former_runs_are_one_line_and_not_counted(
-    tmp_path: Path,
-) -> None:
-    tiny.plugin(tmp_path, "own")
-    grid = [tiny.tiny(mixer="own.py:Mixer", seed=seed) for seed in (1, 2)]
-    file = tiny.sweep_file(tmp_path, grid)
-    with chdir(tmp_path):
-        planning.plan(grid, tmp_path / "runs")
-    tiny.plugin(tmp_path, "own", forward="y = 2 * y")
-    alone = rulekeep("resume", "runs", cwd=tmp_path)
-    assert alone.returncode == 0
-    (line,) = [line for line in alone.stderr.splitlines() if "former version" in line]
-    assert line.startswith("2 runs of a former version not counted: it was planned with own.py")
-    assert rulekeep("sweep", file, "--out", "runs", cwd=tmp_path).returncode == 0
-    again = rulekeep("resume", "runs", cwd=tmp_path)
-    assert again.returncode == 0
-    assert "(2 of 2 runs finished)" in again.stdout
-    assert again.stderr.count("former version") == 1
-    # What was planned by two versions is one setting, and has its result.
-    assert "Unfinished" not in rulekeep("report", "runs", cwd=tmp_path).stdout
 
 
 @pytest.mark.core
@@ -181,20 +158,6 @@ def test_two_drivers_on_one_folder_make_each_run_once(
     assert all("(4 of 4 runs finished)" in out for out, _ in ends)
     assert set(attempts(tmp_path / "runs").values()) == {1}
     assert tiny.timeless_records(tmp_path / "runs") == uninterrupted
-
-
-def test_a_run_that_fails_is_tried_again_and_one_that_diverged_is_not(tmp_path: Path) -> None:
-    failing = tiny.tiny(mixer=plugin(tmp_path, "fails", forward="raise ValueError('told to')"))
-    nan = tiny.tiny(
-        mixer=plugin(tmp_path, "nan", forward="y = y * 1e37 if torch.is_grad_enabled() else y")
-    )
-    root = tmp_path / "runs"
-    failed, diverged = made([failing, nan], root)
-    assert failed.status == "failed"
-    assert failed.reason.startswith("ValueError: told to (")
-    assert "Traceback" in (root / planning.identity(failing) / "log.txt").read_text()
-    assert diverged.status == "diverged"
-    assert [job.id for job in planning.plan_again(root).jobs] == [planning.identity(failing)]
 
 
 ASKING = """

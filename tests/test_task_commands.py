@@ -20,8 +20,7 @@ from scripts import script
 from rulekeep.checks import certificate
 from rulekeep.checks.certificate import certify, draw
 from rulekeep.records.store import packed_values, read_record
-from rulekeep.tasks import TASKS, Apply, Article, Recite
-from rulekeep.tasks.export import PIECE_TOKENS, export
+from rulekeep.tasks import TASKS, Article, Recite
 
 ROOT = Path(__file__).parent.parent
 CERTIFICATES = packed_values(ROOT / "results" / "certificates", [])
@@ -70,22 +69,6 @@ class Leak(Recite):
         sample.tokens[:, sample.answer_start - 2] = sample.tokens[:, sample.answer_start]
         return sample
 """
-
-
-def test_what_certify_has_done_stands_whatever_ends_it(run, tmp_path: Path, monkeypatch) -> None:
-    asked: list[tuple[Any, ...]] = []
-
-    def once(*arguments: Any, **options: Any) -> Any:
-        asked.append(arguments)
-        if len(asked) > 1:
-            raise KeyboardInterrupt
-        return certify(*arguments, **options)
-
-    monkeypatch.setattr("rulekeep.checks.certificate.certify", once)
-    code, *_ = run("certify", "recite", "--context", "64,96", "--examples", "100", "--out", "c")
-    assert code == 130
-    (path,) = (tmp_path / "c").iterdir()
-    assert [one["context"] for one in read_record(path)["contexts"]] == [64]
 
 
 def test_certify_fails_a_leaking_task_of_ones_own(run, tmp_path: Path) -> None:
@@ -155,26 +138,6 @@ def test_every_format_holds_the_same_and_comes_out_the_same_again(run, tmp_path:
                 ends = held[f"{key}_offsets"]
                 lists = [held[key][a:b].tolist() for a, b in pairwise(ends)]
                 assert lists == [line[key] for line in lines]
-
-
-def test_pieces_make_no_difference() -> None:
-    task = make(Apply)
-    whole = task.sample("validation", 96, 50, seed=2)
-    parts = [task.sample("validation", 96, n, seed=2, start=at) for at, n in ((0, 20), (20, 30))]
-    for name in ("jsonl", "npz"):
-        files = io.BytesIO(), io.BytesIO()
-        hashes = [export(s, f, name, {}) for s, f in zip(([whole], parts), files, strict=True)]
-        assert hashes[0] == hashes[1]
-        assert files[0].getvalue() == files[1].getvalue()
-    assert PIECE_TOKENS <= 2**22
-
-
-def test_the_article_comes_as_data_with_its_chance(run) -> None:
-    code, output, _ = run("data", "article", "--context", "64")
-    lines = [json.loads(line) for line in output.splitlines()]
-    assert (code, len(lines)) == (0, 1944)
-    assert lines[0]["chance"] == pytest.approx((1 / 9 + 1 / 8) / 2)
-    assert len(lines[0]["instruction_positions"]) == 3
 
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -1,14 +1,13 @@
 """What reaches a terminal or a pipe: no text steers it, and no plug-in writes into it."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from rulekeep.checks.rows import Row
 from rulekeep.commands.printed import print_examples, print_rows, print_tables
 from rulekeep.console import say, tell
-from rulekeep.printable import one_line, pasted, printable
+from rulekeep.printable import one_line, printable
 from rulekeep.reporting.marked import Piece
 from rulekeep.reporting.tables import Cell, Table
 
@@ -45,20 +44,3 @@ def test_lines_tables_examples_and_verdicts_are_plain(capsys: pytest.CaptureFixt
     assert is_plain(captured.out)
     assert is_plain(captured.err)
     assert captured.out.count("title") > 8
-
-
-@pytest.mark.core
-def test_a_row_of_a_table_stays_one_line_where_no_terminal_shows_it(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    row = tuple(Cell(f"column {at} has a long text") for at in range(12))
-    print_tables([Table(key="k", title="", meaning="", header=("a",) * 12, rows=(row,))])
-    lines = capsys.readouterr().out.splitlines()
-    assert any(all(cell.text in line for cell in row) for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("path", "shown"), [("-q", "./-q"), ("a b/-q", "'a b/-q'"), (Path("./-q x"), "'./-q x'")]
-)
-def test_a_path_is_said_as_a_command_takes_it(path: Path | str, shown: str) -> None:
-    assert pasted(path) == shown

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import until
 
-from rulekeep.running.trackers import TrackerName, TrackerWarning, check_tracker, tracked
-from rulekeep.specs import UsageError
+from rulekeep.running.trackers import TrackerName, TrackerWarning, tracked
 
 FIGURES = {25: {"val_loss": 1.5}, 50: {"val_loss": math.nan, "retention": 0.5}}
 SPEC = {"mixer": "<b>delta</b>", "seed": 1}
@@ -86,21 +84,6 @@ def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
     assert '"status": "done"' in end.tensor_proto.string_val[0].decode()
 
 
-def test_wandb_itself_keeps_every_figure_offline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("wandb")
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    follow("wandb", tmp_path)
-    (kept,) = tmp_path.glob(f"wandb/offline-run-*-{tmp_path.name}/run-{tmp_path.name}.wandb")
-    # A process of its own writes it, and was once seen to end after the run had.
-    content = until(lambda: b"done" in (found := kept.read_bytes()) and found)
-    for text in (b"<b>delta</b>", b"val_loss", b"1.5", b"retention", b"0.75", b"done"):
-        assert text in content
-    # What it says of itself is no output of ours.
-    assert capsys.readouterr().out == ""
-
-
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_the_wandb_api_gets_the_spec_the_figures_and_the_end(
     name: TrackerName,
@@ -132,26 +115,3 @@ def test_a_tracker_that_raises_is_left_out_with_one_warning(
         follow("wandb", tmp_path)
     assert len(warned) == 1
     assert service.calls[-1][0] == broken
-
-
-def test_files_that_cannot_be_written_fail_no_run(tmp_path: Path) -> None:
-    (tmp_path / "tensorboard").touch()
-    with pytest.warns(TrackerWarning, match="tensorboard failed"):
-        follow("tensorboard", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "fix"),
-    [
-        ("tensorboard", "pip install 'rulekeep[tensorboard]'"),
-        ("wandb", "pip install 'rulekeep[wandb]'"),
-        ("trackio", "pip install trackio"),
-    ],
-)
-def test_a_package_that_is_missing_is_named_with_its_fix(
-    name: TrackerName, fix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UsageError) as caught:
-        check_tracker(name)
-    assert str(caught.value) == f"--tracker {name}: is not installed: {fix}"

@@ -14,7 +14,6 @@ from rulekeep.running.building import resolve
 from rulekeep.running.model import ModelState
 from rulekeep.running.training import (
     DivergedError,
-    Step,
     build,
     learning_rate,
     lengths,
@@ -165,24 +164,6 @@ def test_the_rate_warms_up_linearly_and_falls_by_half_a_cosine_to_its_last_share
     at_once = WARMED.model_copy(update={"warmup_steps": 0, "final_share": 0.0})
     assert learning_rate(at_once, 1) == pytest.approx(0.2 * (1 + 0.9510565) / 2)
     assert learning_rate(at_once, 10) == pytest.approx(0)
-
-
-@pytest.mark.parametrize("done", [0, 3])
-def test_every_group_of_the_optimizer_has_the_rate_of_its_step(done: int) -> None:
-    model = nn.Linear(3, 1)
-    groups = [{"params": [model.weight]}, {"params": [model.bias], "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=9.0)
-    after = Step(done, 1.0, 1.0) if done else None
-    used = []
-    optimizer.register_step_pre_hook(
-        lambda *_: used.append([group["lr"] for group in optimizer.param_groups])
-    )
-    steps = train(
-        model, lambda x: model(x).square().mean(), batches(), WARMED,
-        optimizer=optimizer, after=after,
-    )  # fmt: skip
-    assert [step.number for step in steps] == list(range(done + 1, 11))
-    assert used == [[pytest.approx(rate)] * 2 for rate in RATES[done:]]
 
 
 class Taxed(Mixer):

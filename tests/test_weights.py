@@ -13,13 +13,10 @@ import pytest
 import safetensors.torch
 import tiny
 import torch
-from report_records import record as made_up
-from report_records import typed
 from safetensors.torch import load_file, save_file
 from test_faults import Hostile, saved
 from torch import nn
 
-from rulekeep.analysis.table import merged, tabulated
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.records.weights import TYPES, check_weights
 from rulekeep.running import run as running
@@ -112,26 +109,6 @@ def test_a_run_that_diverged_keeps_no_weights_not_even_older_ones(
     assert (record["status"], record["weights"]) == ("diverged", None)
     assert (record["costs"]["steps"] > 0) == (after > 0)
     assert list((tmp_path / "a").glob("*.safetensors")) == []
-
-
-def test_tied_parameters_and_odd_types_are_kept(tmp_path: Path) -> None:
-    class Odd(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one = nn.Linear(3, 3)
-            self.two = nn.Linear(3, 3)
-            self.two.weight = self.one.weight
-            self.turned = nn.Parameter(torch.randn(3, 2).T)
-            self.register_buffer("count", torch.tensor(7))
-            self.register_buffer("halved", torch.randn(2).bfloat16())
-            self.register_buffer("empty", torch.zeros(0, 3))
-            self.register_buffer("mask", torch.tensor([True, False]))
-            self.register_buffer("turning", torch.randn(2, dtype=torch.complex64))
-
-    one, other = Odd(), Odd()
-    sha256 = save_weights(tmp_path / "w", one, run="a", step=1)
-    load_weights(tmp_path / "w", other, run="a", step=1, sha256=sha256)
-    assert digest(weights_of(one)) == digest(weights_of(other)) == sha256
 
 
 # What is wrong with a file.
@@ -310,22 +287,6 @@ def test_a_length_is_tested_again_only_with_more_examples(
     assert [one["context"] for one in later] == [64, 96]
 
 
-def test_what_is_tested_before_an_interruption_stands(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class StoppedError(Exception):
-        pass
-
-    def progress(number: int) -> None:
-        if number == 2:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        retest_job(Job(folder=str(finished), contexts=(72, 96), command=""), progress)
-    rows = read_record(finished / "record.json")["evaluations"]
-    assert [row["context"] for row in rows if row["split"] == "test"] == [64, 72]
-
-
 def changed(folder: Path, **values: Any) -> dict[str, Any]:
     record = {**read_record(folder / "record.json"), **values}
     write_record(folder / "record.json", record)
@@ -352,14 +313,6 @@ def test_figures_that_differ_in_rounding_are_said_and_kept_and_others_refused(
     assert "no weights were kept" in refusal(finished, 72)
 
 
-def test_a_run_that_another_process_is_at_is_left_alone(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with RunFolder(finished).locked():
-        refused = refusal(finished, 96)
-    assert refused == f"{finished}: another process is at it; wait until it ends"
-
-
 @pytest.mark.usefixtures("undrawn")
 def test_the_command_tests_a_run_of_a_sweep_and_the_report_shows_it(tmp_path: Path) -> None:
     tiny.made([SPEC], tmp_path / "runs")
@@ -378,30 +331,6 @@ def test_the_command_tests_a_run_of_a_sweep_and_the_report_shows_it(tmp_path: Pa
 
 
 # In the report.
-
-
-def _later(record: dict, *contexts: int) -> dict:
-    return {**record, "tested_later": [{"context": at, "command": "c"} for at in contexts]}
-
-
-def test_a_seed_that_diverged_counts_as_lost_where_others_were_tested_later() -> None:
-    from rulekeep.analysis.groups import grouped
-
-    ended = [_later(made_up("delta", seed, {64: 0.9, 256: 0.5}), 256) for seed in (1, 2)]
-    for record in ended:
-        record["spec"]["test_contexts"] = [64]
-    lost = made_up("delta", 3, {64: 0.9}, status="diverged")
-    (group,) = grouped(tabulated(typed([*ended, lost]))[0])
-    found = group.by_seed("retention", 256)
-    assert found.keys() == {1, 2, 3}
-    assert found[3] != found[3]
-
-
-def test_merged_records_say_all_that_was_tested_later() -> None:
-    one = _later(made_up("delta", 1, {64: 0.9, 256: 0.5}), 256)
-    other = {**_later(made_up("delta", 1, {64: 0.9, 1028: 0.2}), 1028), "id": "other"}
-    (joined,) = merged(typed([one, other]))
-    assert joined.tested_later == (256, 1028)
 
 
 # A full disk.
@@ -423,14 +352,3 @@ def test_a_disk_without_room_for_record_and_weights_keeps_the_record_and_says_so
     assert folder.load() == record
     assert not folder.weights.exists()
     assert not list(folder.path.glob(".*.tmp-*"))
-
-
-def test_a_full_disk_leaves_the_record_as_it_was(
-    finished: Path,
-    small_disk: Path,
-) -> None:
-    folder = Path(shutil.copytree(finished, small_disk / "done"))
-    before = (folder / "record.json").read_bytes()
-    tiny.fill(small_disk)
-    assert refusal(folder, 96).endswith("No space left on device; the record stands as it was")
-    assert (folder / "record.json").read_bytes() == before
