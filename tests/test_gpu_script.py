@@ -1,6 +1,7 @@
 """`tools/gpu.py`: every command runs here in its small form, on the processor."""
 
 import json
+import subprocess
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,8 @@ def _in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(returncode=done.returncode)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gpu.subprocess, "run", run)
+    own = SimpleNamespace(**{**vars(subprocess), "run": run})
+    monkeypatch.setattr(gpu, "subprocess", own)
 
 
 def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, dict]:

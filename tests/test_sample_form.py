@@ -1,8 +1,9 @@
 """What a drawn sample must be: every task of ours is, and what is not is told in one line."""
 
+import leaks
 import pytest
+import tiny
 from reading import SAMPLED
-from scripts import script
 
 from rulekeep.checks.sample_form import said_of_sample
 from rulekeep.checks.screening import screen
@@ -27,9 +28,8 @@ def test_every_task_draws_its_samples_in_the_form_that_is_asked(name: str, conte
 
 
 def test_a_run_on_scattered_answers_is_screened_and_not_refused() -> None:
-    spec = next(iter(script("literature", "studies").literature([])))
-    assert spec.task.endswith(MixedRecall.__name__)
-    screen(resolve_any(spec))
+    task = f"{MixedRecall.__module__}:{MixedRecall.__name__}"
+    screen(resolve_any(tiny.tiny(task=task, task_options={}, mixer=f"{leaks.__file__}:Honest")))
 
 
 def test_scattered_answers_are_held_against_the_contract_of_a_task() -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from test_endpoint import rules
 
+from rulekeep.commands import language
 from rulekeep.language import endpoint, figures
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.contract import Probe
@@ -84,8 +85,12 @@ def server(gguf: Path) -> Iterator[str]:
 
 
 def test_a_cell_on_the_small_model(
-    gguf: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+    gguf: Path,
+    tmp_path: Path,
+    run: Callable[..., tuple[int, bytes, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(language, "ADMISSION_PROMPTS", 8)
     options = f"--rules {rules(tmp_path)} --distances 32 --mentions none --prompts 10"
     options += " --rules-at-once 2"
     code, _, error = run(
