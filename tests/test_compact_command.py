@@ -130,7 +130,7 @@ def test_the_page_and_the_examples_do_what_they_say(tmp_path: Path) -> None:
     shim = tmp_path / "bin" / "rulekeep"
     shim.parent.mkdir()
     shim.write_text(
-        '#!/bin/sh\ncase "$*" in *--histories*|*--compacted*) ;;\n'
+        '#!/bin/sh\ncase "$*" in *histories*|*--compacted*) ;;\n'
         f'compact*) set -- "$@" --histories 4 ;; esac\n'
         f'exec {Path(sys.executable).with_name("rulekeep")} "$@"\n'
     )
