@@ -307,6 +307,10 @@ def test_options_of_a_task_are_metadata(
     with pytest.raises(SystemExit):
         words.custom_dataset("recite", tokenizer=vocabulary, context=8)
     assert "context 8: must be from 49" in capsys.readouterr().err
+    # Words that it lacks are one token to it: whoever says one of them would be right.
+    with pytest.raises(SystemExit):
+        words.custom_dataset("apply", tokenizer=vocabulary, **WORDS)
+    assert "its tokenizer reads '<bos>' and '<ask>' alike" in capsys.readouterr().err
 
 
 # The command
