@@ -11,7 +11,7 @@ from rulekeep.analysis.summary import Interval
 from rulekeep.analysis.table import Run
 from rulekeep.explain.record import GATE, Explanation, Probed, Trace
 from rulekeep.printable import name, one_line
-from rulekeep.reporting.tables import Cell, Table, Value, number_cell, words
+from rulekeep.reporting.tables import Cell, Table, Value, interval_cell, number_cell, words
 
 _STEPS = {
     "capture": "never written",
@@ -102,7 +102,7 @@ def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
 
     `placed` says of each row which run it is of.
     """
-    losses: list[dict[str, Value]] = [
+    losses = (
         {
             **(one.place if placed else {}),
             "read at": number_cell(probed.context, 0),
@@ -115,8 +115,8 @@ def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
         }
         for one in found
         for probed in one.explanation.probes
-    ]
-    writes: list[dict[str, Value]] = [
+    )
+    writes = (
         {
             **(one.place if placed else {}),
             "layer": trace.layer,
@@ -129,11 +129,8 @@ def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
         }
         for one in found
         for trace in one.traces
-    ]
-    return [
-        Table.of("lost", *words("lost"), losses),
-        Table.of("writes", *words("writes"), writes),
-    ]
+    )
+    return [Table.of("lost", losses), Table.of("writes", writes)]
 
 
 def charts(found: Sequence[Explained]) -> list[Chart]:
@@ -215,4 +212,4 @@ def _name(text: str) -> str:
 
 
 def _cell(part: Interval, sign: str = "") -> Cell:
-    return Cell(part.text(f"{sign}.3f", f"{sign}.2f"), part.mean)
+    return interval_cell(part, f"{sign}.3f", f"{sign}.2f")
