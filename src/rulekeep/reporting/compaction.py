@@ -251,9 +251,7 @@ def _verdicts(found: Cells) -> Table:
 
 
 def _shares(every: Sequence[float] | None) -> Cell:
-    if every is None:
-        return number_cell(0.0, 2)
-    return Cell(f"{every[0]:.2f} → {every[-1]:.2f}", every[-1])
+    return Cell(f"{every[0]:.2f} → {every[-1]:.2f}", every[-1]) if every else number_cell(0.0, 2)
 
 
 def _lines(records: Sequence[Record]) -> Table:
@@ -277,9 +275,8 @@ def _lines(records: Sequence[Record]) -> Table:
 
 def charts(found: Cells) -> list[Chart]:
     """Rules left over rounds, a panel a budget and kind of history."""
-    title, caption = words("compaction_rounds")
     panels = [*_over_rounds(dict(_alone(found)))] if found else []
-    return [Chart(key="compaction", title=title, caption=caption, panels=panels)]
+    return [Chart("compaction", *words("compaction_rounds"), panels)]
 
 
 def _over_rounds(found: Cells) -> Iterator[Panel]:

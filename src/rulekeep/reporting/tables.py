@@ -253,21 +253,14 @@ def csv_lines(header: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
     """A CSV with numbers unrounded and no text that a spreadsheet runs."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    for line in lines:
-        writer.writerow([_csv_cell(value) for value in line])
+    writer.writerows([header, *(map(_csv_cell, line) for line in lines)])
     return buffer.getvalue()
 
 
-def _csv_cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else ""
-    if isinstance(value, int):
-        return str(value)
-    text = str(value)
+def _csv_cell(value: object) -> object:
+    if not isinstance(value, str):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
     # Some programs read ＝ (U+FF1D) and its like as the ASCII letter that they stand for.
-    opens = unicodedata.normalize("NFKC", text.lstrip()[:1])
+    opens = unicodedata.normalize("NFKC", value.lstrip()[:1])
     is_formula = opens[:1] in ("=", "+", "-", "@", "|", "%", "\N{MINUS SIGN}")
-    return f"'{text}" if is_formula else text
+    return f"'{value}" if is_formula else value
