@@ -19,11 +19,6 @@ from rulekeep.reporting.tables import Table, Value, number_cell, words
 from rulekeep.specs import Option, UsageError
 from rulekeep.tasks import TASKS, SampledTask
 
-_COLUMNS = (
-    "task", "context", "certificate", "worst reader", "excess", "bound", "examples", "seed",
-    "data", "code",
-)  # fmt: skip
-
 
 class Asked(NamedTuple):
     """A task with its options, sorted by name."""
@@ -61,18 +56,17 @@ def certificates(
     for asked, contexts in sorted(tested.items(), key=lambda one: _named(one[0])):
         missing = sorted(context for context in contexts if (asked, context) not in kept)
         for context in sorted(contexts):
-            row: dict[str, Value] = dict.fromkeys(_COLUMNS)
-            row |= {"task": _named(asked), "context": context}
-            rows.append(row)
-            if (found := kept.get((asked, context))) is None:
-                row["certificate"] = f"no certificate: {_command(asked, missing, folder)}"
-                continue
-            certified += found.is_fresh and not found.fails
-            said = "FAILS" if found.fails else "passes"
-            if not found.is_fresh:
-                command = _command(asked, [context], folder)
-                said += f", but {asked.task} has changed since: {command}"
-            row |= {**found.row, "certificate": said}
+            found = kept.get((asked, context))
+            if found is None:
+                said = f"no certificate: {_command(asked, missing, folder)}"
+            else:
+                certified += found.is_fresh and not found.fails
+                said = "FAILS" if found.fails else "passes"
+                if not found.is_fresh:
+                    command = _command(asked, [context], folder)
+                    said += f", but {asked.task} has changed since: {command}"
+            row = {"task": _named(asked), "context": context, "certificate": said}
+            rows.append({**row, **(found.row if found else {})})
     said_of_all = words("certificates", certified=certified, all=len(rows))
     return Table.of("certificates", rows, said_of_all), notes
 

@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rulekeep.analysis.summary import ENOUGH_SEEDS, Interval, Summary
@@ -73,14 +74,14 @@ class Table:
         own: Iterable[int] = (),
         shaded: bool = False,
     ) -> "Table":
-        """A table of rows by column: all have the columns of the first, in its order.
+        """A table of rows by column, in the order of the first that has it.
 
         `said` is its title and meaning; by default what templates/words.txt has under the key.
         `shaded`: all columns but the first are of shares.
         """
         every = [*rows]
-        columns = [*every[0]] if every else []
-        values = ([row[column] for column in columns] for row in every)
+        columns = dict.fromkeys(chain.from_iterable(every))
+        values = ([row.get(column) for column in columns] for row in every)
         made = cls.of_columns(key, columns, values, said)
         columns_shaded = made.header[1:] if shaded else ()
         return replace(made, own=frozenset(own), shaded=frozenset(columns_shaded))
