@@ -97,14 +97,11 @@ def _by_size(probed: Probed) -> dict[str, Interval]:
     return {step: parts[step] for step in sorted(lost, key=lambda step: -parts[step].mean)}
 
 
-def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
-    """What is lost at each step, and what each kind of token changes.
-
-    `placed` says of each row which run it is of.
-    """
+def tables(found: Sequence[Explained]) -> list[Table]:
+    """What is lost at each step, and what each kind of token changes."""
     losses = (
         {
-            **(one.place if placed else {}),
+            **one.place,
             "read at": number_cell(probed.context, 0),
             "most lost at": next((_NAMES[step] for step in _by_size(probed)), None),
             "after the rules": _cell(probed.places[0].found),
@@ -118,7 +115,7 @@ def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
     )
     writes = (
         {
-            **(one.place if placed else {}),
+            **one.place,
             "layer": trace.layer,
             "what": GATE if trace.part == GATE else f"change of {_name(trace.part)}",
             "token": _name(trace.kind),

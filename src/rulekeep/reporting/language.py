@@ -11,6 +11,7 @@ from rulekeep.language.figures import Followed, Unread, admitted, cell, left_out
 from rulekeep.records import Record
 from rulekeep.reporting.page import FIRST, HELPS, LIMITS, SURVIVE, Answer
 from rulekeep.reporting.tables import (
+    MISSING,
     MISSING_CELL,
     Cell,
     Table,
@@ -235,28 +236,26 @@ def _cells(found: Cells) -> Table:
     ]
     # A terminal has no room for what is the same in every row, and usual. Not known of any are an
     # endpoint's cache, and the tokens left in older records.
-    first, differing = next(iter(found)), _differing(found)
-    usual = {"tokens left": MISSING_CELL.text, "KiB": MISSING_CELL.text, **USUAL}
-    usual |= {key: str(getattr(first, key)) for key in APART[:3] if key not in differing}
+    usual = {"tokens left": MISSING, "KiB": MISSING, **USUAL}
     models = sorted({place.model for place in found})
-    title = ", ".join(["Rules in words", *models])
-    told = words("language", title=title, limits=limits)
-    return Table.of("language", _rows(found), told).without(usual)
+    told = words("language", models=models, limits=limits)
+    return Table.of("language", _rows(found), told).without(usual, APART[:3])
 
 
 def _families(found: Cells) -> Table:
     """A line a family and cell, a column a compression."""
     names = list(dict.fromkeys(one for _, kept in found.values() for one in kept))
-    rows, apart = list[dict[str, Value]](), told_apart(found)
-    for at, (_, kept) in found.items():
-        counts = next(iter(kept.values())).rules_of if kept else {}
-        for family, rules in sorted(counts.items()):
-            shares = {name: kept[name].by_family.get(family) for name in names if name in kept}
-            place: dict[str, Value] = {
-                "family": family, "distance": number_cell(at.distance, 0),
-                "cell": place_text(at, apart), "rules": number_cell(rules, 0),
-            }  # fmt: skip
-            rows.append({**place, **{name: number_cell(shares.get(name), 2) for name in names}})
+    apart = told_apart(found)
+    rows = (
+        {
+            "family": family, "distance": number_cell(at.distance, 0),
+            "cell": place_text(at, apart), "rules": number_cell(rules, 0),
+            **dict.fromkeys(names),
+            **{name: number_cell(of.by_family.get(family), 2) for name, of in kept.items()},
+        }
+        for at, (_, kept) in found.items()
+        for family, rules in sorted(next(iter(kept.values())).rules_of.items() if kept else ())
+    )  # fmt: skip
     return Table.of("families", rows)
 
 
@@ -290,16 +289,10 @@ def _at_chance(one: Unread | None) -> Cell:
     return Cell(text if one.is_at_chance else f"{text} off", one.share.mean)
 
 
-def _differing(places: Iterable[Place], keys: Sequence[str] = APART) -> list[str]:
-    """Which of these differ among cells."""
-    every = [*places]
-    return [key for key in keys if len({getattr(at, key) for at in every}) > 1]
-
-
 def told_apart(places: Iterable[Place], keys: Sequence[str] = APART) -> dict[Place, str]:
     """What tells each cell from others beside where its rules stand, in words."""
     every = [*places]
-    differing = _differing(every, keys)
+    differing = [key for key in keys if len({getattr(at, key) for at in every}) > 1]
     return {
         at: ", ".join(
             at.model if key == "model" else f"{key} {getattr(at, key)}" for key in differing
