@@ -15,7 +15,6 @@ from rulekeep.compaction.verdicts import SHOWN as VERDICTS
 from rulekeep.records import Record
 from rulekeep.reporting.page import FIRST, HELPS, LIMITS, SURVIVE, Answer
 from rulekeep.reporting.tables import (
-    MISSING_CELL,
     Cell,
     Table,
     Value,
@@ -113,8 +112,9 @@ def _least(parts: Mapping[str, Sequence[Interval]]) -> str:
     least = [name for name, of in left.items() if of == min(left.values())]
     if len(least) == len(left):
         return ""
-    shown = ", ".join(_STATED.get(name, name) for name in least)
-    return f"{shown} ({_first_last(parts[least[0]]).text})"
+    shown, means = ", ".join(_STATED.get(name, name) for name in least), parts[least[0]]
+    ends = [means[0], means[-1]] if len(means) > 1 else means
+    return f"{shown} ({' → '.join(f'{one.mean:.2f}' for one in ends)})"
 
 
 def _alone(found: Cells) -> list[tuple[Place, Survival]]:
@@ -141,9 +141,9 @@ def first(found: Cells) -> Table:
             every = {_short(at, dict(alone)): getattr(of, which).get(part) for at, of in alone}
             of = getattr(leading, which)[part]
             columns = (
-                {name: _last(of) for name, of in every.items()}
+                {name: number_cell(of[-1].mean if of else None, 2) for name, of in every.items()}
                 if several
-                else {f"round {n}": _share(one) for n, one in enumerate(of, 1)}
+                else {f"round {n}": number_cell(one.mean, 2) for n, one in enumerate(of, 1)}
             )
             rows.append({"rule": f"stated {_STATED[part]}" if part in _STATED else part, **columns})
     return Table.of("first", rows, words("first", several=several), shaded=True)
@@ -176,14 +176,6 @@ def _short(at: Place, found: Cells) -> str:
         if len({getattr(other, key) for other in found}) > 1
     ]
     return " ".join(filter(None, [name, at.model, *differing]))
-
-
-def _share(of: Interval) -> Cell:
-    return number_cell(of.mean, 2)
-
-
-def _last(every: Sequence[Interval] | None) -> Cell:
-    return _share(every[-1]) if every else MISSING_CELL
 
 
 def cells_table(found: Cells) -> Table:
@@ -233,12 +225,6 @@ def _named(at: Place) -> dict[str, Value]:
         "budget": number_cell(at.budget, 2), "histories of": at.style,
         "tokens": number_cell(at.tokens, 0),
     }  # fmt: skip
-
-
-def _first_last(every: Sequence[Interval]) -> Cell:
-    if len(every) == 1:
-        return _share(every[0])
-    return Cell(f"{every[0].mean:.2f} → {every[-1].mean:.2f}", every[-1].mean)
 
 
 def _verdicts(found: Cells) -> Table:
