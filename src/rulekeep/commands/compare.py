@@ -21,7 +21,7 @@ from rulekeep.records import Record
 from rulekeep.records.record import Choice, Kept
 from rulekeep.records.store import results
 from rulekeep.reporting.language import USUAL
-from rulekeep.reporting.tables import Cell, Table, interval_cell, number_cell, words
+from rulekeep.reporting.tables import Cell, Table, Value, interval_cell, number_cell, words
 from rulekeep.specs import UsageError
 
 # What a cell is asked for, whatever reads it, as tables name it: cells that agree in these are
@@ -142,7 +142,7 @@ def _p_cell(value: float) -> Cell:
 
 def _tables(made: Mapping[tuple[str, ...], Comparison], heads: Sequence[str]) -> list[Table]:
     places = {cell: dict(zip(heads, cell, strict=True)) for cell in made}
-    cells = (
+    cells: Iterator[dict[str, Value]] = (
         {
             **places[cell],
             "first": interval_cell(found.first),
@@ -158,7 +158,7 @@ def _tables(made: Mapping[tuple[str, ...], Comparison], heads: Sequence[str]) ->
         }
         for cell, found in made.items()
     )
-    families = (
+    families: Iterator[dict[str, Value]] = (
         {**places[cell], "family": family, "second less first": number_cell(change)}
         for cell, found in made.items()
         for family, change in [*found.by_family.items()][:_MOST_FAMILIES]

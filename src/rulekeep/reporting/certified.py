@@ -65,7 +65,7 @@ def certificates(
                 if not found.is_fresh:
                     command = _command(asked, [context], folder)
                     said += f", but {asked.task} has changed since: {command}"
-            row = {"task": _named(asked), "context": context, "certificate": said}
+            row: dict[str, Value] = {"task": _named(asked), "context": context, "certificate": said}
             rows.append({**row, **(found.row if found else {})})
     said_of_all = words("certificates", certified=certified, all=len(rows))
     return Table.of("certificates", rows, said_of_all), notes

@@ -130,7 +130,7 @@ def _answered(found: Cells) -> list[Table]:
             and name in of
         }
     least = [*columns.values()][-1] if len(kept) == 1 else _by_retention(kept)[-1][1].by_family
-    rows = (
+    rows: Iterator[dict[str, Value]] = (
         {"family": family, **{name: number_cell(of.get(family), 2) for name, of in columns.items()}}
         for family in sorted(least, key=lambda family: least[family])
     )
@@ -266,7 +266,9 @@ def _certificate(every: Mapping[Place, Sequence[Unread]]) -> Table:
     apart = told_apart(every)
     # Two cells may be called alike.
     heads = (f"{at.distance:,} {place_text(at, apart)}" for at in every)
-    rows = ((name, *(_at_chance(of.get(name)) for of in by_family.values())) for name in names)
+    rows: Iterator[list[Value]] = (
+        [name, *(_at_chance(of.get(name)) for of in by_family.values())] for name in names
+    )
     scored = chosen(every)
     told = words("certificate", scored=scored, written=UNCHOSEN * (len(scored) < len(every)))
     return Table.of_columns("certificate", ("family", *heads), rows, told)
