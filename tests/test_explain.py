@@ -181,7 +181,7 @@ def test_a_state_read_at_a_place_is_that_after_the_tokens_before_it(placement: s
     task = task_of(placement=placement)
     model = model_of(task, lambda: Delta(len(task.vocabulary), heads=1, key_width=4))
     few = drawn("recite", samples(task, "validation", CONTEXT, 1, 5))
-    _, planned = reads(few.rules.at, few.prefixes.shape[1])
+    _, planned = reads(few.at, few.prefixes.shape[1])
     after = np.stack([read.after for read in planned], axis=1)
     for read, states in enumerate(states_at(model, few.prefixes, after)):
         for row in range(5):
@@ -196,7 +196,7 @@ def test_a_state_read_at_a_place_is_that_after_the_tokens_before_it(placement: s
 def test_rules_are_those_in_force_with_their_words_places_and_first_uses(name: str) -> None:
     task = task_of(name, items=96)
     sample = task.sample("validation", 80, 50, seed=1)
-    rules = drawn(name, [sample]).rules
+    rules = drawn(name, [sample])
     first = (sample.first_mention & sample.supervised).sum(axis=1)
     assert ((rules.words >= 0).sum(axis=1) == first).all()
     for row, rule in zip(*np.nonzero(rules.words >= 0), strict=True):
