@@ -16,12 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from rulekeep.analysis.summary import ENOUGH_SEEDS, Interval, Summary
 from rulekeep.printable import one_line
 
 if TYPE_CHECKING:
+    from jinja2 import Template
+
     # Who prints a table waits for no plotting.
     from rulekeep.analysis.charts import Chart
 
@@ -131,22 +133,27 @@ class Table:
 
 def words(key: str, **values: object) -> tuple[str, str]:
     """The title of a table or a figure, and its meaning or caption, out of templates/words.txt."""
-    title, _, meaning = str(getattr(_texts(), key)(**values)).strip().partition("\n")
+    macro = getattr(template("words.txt").module, key)
+    title, _, meaning = str(macro(**values)).strip().partition("\n")
     return title, " ".join(meaning.split())
 
 
 def words_list(key: str) -> list[str]:
     """The lines of a list of templates/words.txt; none where it has no such list."""
-    macro = getattr(_texts(), key, None)
+    macro = getattr(template("words.txt").module, key, None)
     return str(macro()).strip().splitlines() if macro else []
 
 
 @cache
-def _texts() -> Any:
+def template(name: str) -> "Template":
+    """A template of ours; what is put into a page is escaped there."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    made = Environment(loader=PackageLoader("rulekeep.reporting"), undefined=StrictUndefined)
-    return made.get_template("words.txt").module
+    made = Environment(
+        loader=PackageLoader("rulekeep.reporting"), undefined=StrictUndefined,
+        autoescape=name.endswith(".html"), trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return made.get_template(name)
 
 
 def cell(value: Value, digits: int = 3) -> Cell:
