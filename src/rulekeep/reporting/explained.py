@@ -117,8 +117,8 @@ def tables(found: Sequence[Explained]) -> list[Table]:
         {
             **one.place,
             "layer": trace.layer,
-            "what": GATE if trace.part == GATE else f"change of {_name(trace.part)}",
-            "token": _name(trace.kind),
+            "what": GATE if trace.part == GATE else f"change of {name(trace.part)}",
+            "token": name(trace.kind),
             "tokens": number_cell(trace.n, 0),
             "mean": number_cell(trace.mean, 4),
             "zeros": trace.zeros,
@@ -167,7 +167,7 @@ def _probes(found: Sequence[Explained]) -> list[Panel]:
 
 
 def _traces(found: Sequence[Explained]) -> list[Panel]:
-    kinds = dict.fromkeys(_name(trace.kind) for one in found for trace in one.traces)
+    kinds = dict.fromkeys(name(trace.kind) for one in found for trace in one.traces)
     look = styles([*kinds], [_RULE])
     panels = []
     for one in found:
@@ -178,8 +178,8 @@ def _traces(found: Sequence[Explained]) -> list[Panel]:
             # In the middle of a bin on a log axis.
             series = [
                 Series(
-                    label=_name(trace.kind),
-                    style=look[_name(trace.kind)],
+                    label=name(trace.kind),
+                    style=look[name(trace.kind)],
                     points=[
                         Point(((at.first + 1) * (at.last + 1)) ** 0.5, at.mean) for at in trace.bins
                     ],
@@ -189,7 +189,7 @@ def _traces(found: Sequence[Explained]) -> list[Panel]:
             # Small leaks show on a log axis; a kind that is never written has no place there.
             values = [point.y for line in series for point in line.points]
             is_log = 0 < min(values) < max(values) / _WIDE
-            where = f"{_name(part)}, layer {layer}"
+            where = f"{name(part)}, layer {layer}"
             unit = "mean, 0 to 1" if part == GATE else "mean change, 0 to 1"
             panels.append(
                 Panel(
@@ -202,10 +202,6 @@ def _traces(found: Sequence[Explained]) -> list[Panel]:
                 )
             )
     return panels
-
-
-def _name(text: str) -> str:
-    return name(text, "(no name)")
 
 
 def _cell(part: Interval, sign: str = "") -> Cell:

@@ -1,6 +1,7 @@
 """How fast mixers are beside attention: tables out of a record of `rulekeep speed`."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 from rulekeep.analysis.summary import Interval
 from rulekeep.printable import counted, name
@@ -25,14 +26,14 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
     rows: list[dict[str, Value]] = [
         {
             "context": number_cell(at[0], 0),
-            "mixer": _mixer(at[1]),
+            "mixer": name(at[1]),
             "model (s)": _spread(model.get(at)),
             "share": _ratio(whole.get(at)),
             "mixer alone (s)": _spread(alone.get(at)),
             "share ": _ratio(layer.get(at)),
             **(
                 {
-                    "operator calls": number_cell(next(iter(calls.get(at, ())), None), 0),
+                    "operator calls": _first(calls.get(at)),
                     "product rate": number_cell(products.get(at), 2),
                 }
                 if threads == 1
@@ -47,16 +48,16 @@ def _steps(record: SpeedRecord, threads: int) -> Table:
 
 def _over_context(record: SpeedRecord) -> Table:
     slopes, memories = figures.slopes(record), figures.memories(record)
-    contexts, rows = record.spec.contexts, list[dict[str, Value]]()
+    rows = list[dict[str, Value]]()
     for mixer in record.spec.mixers:
         bytes_at = memories.get(mixer, {})
         growth, per_token = figures.growth(bytes_at) or (None, None)
-        mebibytes = {at: bytes_at[at] / 2**20 if at in bytes_at else None for at in contexts}
+        sizes = {at: bytes_at.get(at, math.nan) / 2**20 for at in record.spec.contexts}
         rows.append(
             {
-                "mixer": _mixer(mixer),
+                "mixer": name(mixer),
                 "time a token": _ratio(slopes.get(mixer), ",.2f"),
-                **{f"MiB at {at:,}": number_cell(size, 1) for at, size in mebibytes.items()},
+                **{f"MiB at {at:,}": number_cell(size, 1) for at, size in sizes.items()},
                 "KiB a token": number_cell(per_token and per_token / 2**10, 2),
                 "growth": number_cell(growth, 2),
             }
@@ -68,23 +69,21 @@ def _over_context(record: SpeedRecord) -> Table:
 def _decoding(record: SpeedRecord) -> Table:
     sizes, growing = record.values("state_bytes", "decode"), figures.growing(record)
     contexts = sorted({at for at, _ in sizes})
-    rows: list[dict[str, Value]] = []
-    for mixer, ms in figures.decode_ms(record).items():
-        state = (number_cell(next(iter(sizes.get((at, mixer), ())), None), 0) for at in contexts)
-        rows.append(
-            {
-                "mixer": _mixer(mixer),
-                "state": growing.get(mixer),
-                **{f"bytes at {at:,}": size for at, size in zip(contexts, state, strict=True)},
-                **{f"ms at {at:,}": _spread(ms[at]) for at in contexts},
-                "last / first": _ratio(figures.late_over_early(ms), ",.2f"),
-            }
-        )
+    rows: Iterator[dict[str, Value]] = (
+        {
+            "mixer": name(mixer),
+            "state": growing.get(mixer),
+            **{f"bytes at {at:,}": _first(sizes.get((at, mixer))) for at in contexts},
+            **{f"ms at {at:,}": _spread(ms[at]) for at in contexts},
+            "last / first": _ratio(figures.late_over_early(ms), ",.2f"),
+        }
+        for mixer, ms in figures.decode_ms(record).items()
+    )
     return Table.of("speed-decoding", rows)
 
 
-def _mixer(label: str) -> str:
-    return name(label, "(no name)")
+def _first(values: Sequence[float] | None) -> Cell:
+    return number_cell(values[0] if values else None, 0)
 
 
 def _spread(values: Sequence[float] | None) -> Cell:
