@@ -101,8 +101,8 @@ def report_on(folders: Sequence[str], out: str | os.PathLike[str] | None) -> Rep
     left_out = [*(line for one in kept for line in one.left_out), *lost]
     if not (records or speeds):
         if left_out:
-            line = left_out[0].removesuffix("; left out")
-            raise UsageError(f"{line}; there is no other record: put it back as it was")
+            lost_one = left_out[0].removesuffix("; left out")
+            raise UsageError(f"{lost_one}; there is no other record: put it back as it was")
         if not run_folders(roots[0]):
             raise no_runs(roots[0])
         again = f"rulekeep resume {pasted(roots[0])}"
