@@ -140,7 +140,7 @@ def test_a_table_knows_its_few_seeds_its_numbers_and_its_empty_columns() -> None
         {"a": Cell("x"), "b": Cell("1", 1.0), "c": Cell("–"), "seeds": Cell("4 few", 4.0)},
         {"a": Cell("y"), "b": Cell("–"), "c": Cell("–"), "seeds": Cell("5", 5.0)},
     ]
-    table = Table.of("k", "t", "m", rows)
+    table = Table.of("k", rows, ("t", "m"))
     assert (table.header, table.few) == (("a", "b", "c", "seeds"), {0})
     assert table.numbers() == [False, True, False, True]
     assert table.filled().header == ("a", "b", "seeds")

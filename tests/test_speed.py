@@ -19,7 +19,7 @@ from rulekeep.mixers import LSTM, Attention
 from rulekeep.records.store import read_record
 from rulekeep.reporting import speed as speed_report
 from rulekeep.speed import figures, measuring
-from rulekeep.speed.measuring import CallCounter, Job, measure
+from rulekeep.speed.measuring import CallCounter, measure
 from rulekeep.speed.record import Measured, Point, SpeedSpec, read_speed
 
 CONTEXTS = (256, 1028, 4096, 16384)
@@ -28,7 +28,7 @@ MODEL, MIXER = (Point(part=part, context=64) for part in ("model", "mixer"))
 
 def here(asked: SpeedSpec, point: Point) -> tuple[Measured, ...]:
     """A point measured in this process."""
-    return measure(Job(asked, point), lambda steps: None)
+    return measure(asked, point, lambda steps: None)
 
 
 def by_mixer(rows: Iterable[Measured], figure: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Here(Executor):
             if place == Here.fail_at:
                 yield Finished(job, None, Failure("out_of_memory", "no memory left", ""))
                 continue
-            Here.measured.append(job.point)
+            Here.measured.append(job)
             # As between processes.
             function, job = pickle.loads(pickle.dumps((function, job)))
             result = function(job, lambda steps: None)
