@@ -41,7 +41,7 @@ def test_chance_is_the_best_guess_without_the_context(split: str, context: int) 
         best = {key: max(found.values()) / found.total() for key, found in seen.items()}
         chance[:, place] = [best[key] for key in keys]
     second = examples.rule & ~examples.first_mention
-    assert pytest.approx(article_scores(examples.answers, examples).chance) == {
+    assert pytest.approx(article_scores(examples.answers, examples)["chance"]) == {
         "token_accuracy": chance.mean(),
         "rule_accuracy": chance[examples.rule].mean(),
         "item_accuracy": chance[examples.item].mean(),
@@ -58,7 +58,7 @@ def one() -> Sample:
 
 
 def test_a_model_that_only_copies_has_no_retention(one: Sample) -> None:
-    found = article_scores(np.array([[0, 0, 0, 3, 4, 12, 2]]), one).figures
+    found = article_scores(np.array([[0, 0, 0, 3, 4, 12, 2]]), one)
     assert found["rule_accuracy"] == 0.5
     assert found["retention"] == 0.0
     assert found["second_mention_accuracy"] == 1.0
@@ -72,13 +72,13 @@ def test_scores_are_pooled_over_examples(one: Sample) -> None:
     predictions = two.answers.copy()
     predictions[0, 0] = 0
     predictions[1, 0] = 0
-    found = article_scores(predictions, two).figures
+    found = article_scores(predictions, two)
     assert found["rule_accuracy"] == pytest.approx(7 / 8)
     assert found["retention"] == pytest.approx(3 / 4)
     assert found["item_accuracy"] == pytest.approx(3 / 4)
     assert found["exact"] == 0.0
     predictions[1] = two.answers[1]
-    assert article_scores(predictions, two).figures["exact"] == 0.5
+    assert article_scores(predictions, two)["exact"] == 0.5
 
 
 def test_a_record_is_whole_and_the_last_look_is_the_test(tmp_path: Path) -> None:

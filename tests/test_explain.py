@@ -18,7 +18,6 @@ from rulekeep.explain import explaining
 from rulekeep.explain.record import GATE, RECORD, Explanation, Job, Probed, read_explanation
 from rulekeep.explain.states import drawn, reads, samples, states_at
 from rulekeep.explain.traces import (
-    Series,
     by_kind,
     change,
     follow,
@@ -178,7 +177,7 @@ def test_a_state_read_at_a_place_is_that_after_the_tokens_before_it(placement: s
     task = task_of(placement=placement)
     model = model_of(task, lambda: Delta(len(task.vocabulary), heads=1, key_width=4))
     few = drawn("recite", samples(task, "validation", CONTEXT, 1, 5))
-    _, planned = reads(few.rules.at, few.prefixes.shape[1])
+    _, planned = reads(few.at, few.prefixes.shape[1])
     after = np.stack([read.after for read in planned], axis=1)
     for read, states in enumerate(states_at(model, few.prefixes, after)):
         for row in range(5):
@@ -193,7 +192,7 @@ def test_a_state_read_at_a_place_is_that_after_the_tokens_before_it(placement: s
 def test_rules_are_those_in_force_with_their_words_places_and_first_uses(name: str) -> None:
     task = task_of(name, items=96)
     sample = task.sample("validation", 80, 50, seed=1)
-    rules = drawn(name, [sample]).rules
+    rules = drawn(name, [sample])
     first = (sample.first_mention & sample.supervised).sum(axis=1)
     assert ((rules.words >= 0).sum(axis=1) == first).all()
     for row, rule in zip(*np.nonzero(rules.words >= 0), strict=True):
@@ -216,7 +215,8 @@ def test_a_change_is_relative_to_the_state_before_and_after() -> None:
 def test_traces_are_averaged_by_kind_and_by_bins_of_twice_the_tokens() -> None:
     kinds = np.array([["<bos>", "rule", "filler", "rule", "filler"]] * 2, dtype=object)
     values = np.array([[1.0, 0.5, 0.0, 0.25, 0.125], [1.0, 0.5, 0.5, np.nan, 0.125]])
-    found = {one.kind: one for one in by_kind(Series(1, "memory", values, values == 0), kinds)}
+    table = torch.from_numpy(values).unsqueeze(2)
+    found = {one.kind: one for one in by_kind(1, "memory", table, kinds)}
     assert {kind: (one.n, one.mean, one.zeros) for kind, one in found.items()} == {
         "<bos>": (2, 1.0, 0.0),
         "rule": (3, pytest.approx(1.25 / 3), 0.0),
@@ -253,9 +253,9 @@ def test_write_gates_token_by_token_are_those_of_the_whole_text(
         seed=1,
     )
     tokens = torch.randint(0, 30, (3, 20))
-    changes, gates = follow(model, tokens.numpy())
-    assert [(one.layer, one.part) for one in gates] == [(1, GATE), (2, GATE)]
-    assert {one.part for one in changes} <= {"memory", "keys", "values"}
+    found = follow(model, tokens.numpy())
+    assert [key for key in found if key[1] == GATE] == [(1, GATE), (2, GATE)]
+    assert {part for _, part in found} <= {"memory", "keys", "values", GATE}
     inputs = {}
     for layer, block in enumerate(model.blocks):
         block.mixer.register_forward_pre_hook(
@@ -266,10 +266,9 @@ def test_write_gates_token_by_token_are_those_of_the_whole_text(
         for layer, block in enumerate(model.blocks):
             whole = block.mixer.write_strength(inputs[layer], None)
             assert 0 <= whole.min() <= whole.max() <= 1
-            expected = whole.mean(dim=2).double().numpy()
-            assert np.allclose(gates[layer].values, expected, atol=1e-5)
-            assert gates[layer].zeros.mean() == pytest.approx(zeros)
-            assert np.allclose(gates[layer].gates, whole.flatten(2).numpy(), atol=1e-5)
+            gates = found[layer + 1, GATE]
+            assert (gates == 0).double().mean().item() == pytest.approx(zeros)
+            assert np.allclose(gates.numpy(), whole.flatten(2).numpy(), atol=1e-5)
 
 
 # A run that is done, in its folder, made once.

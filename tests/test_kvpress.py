@@ -1,5 +1,6 @@
 """`rulekeep harness kvpress`: its files, rows and scores; presses there and evictions here."""
 
+import json
 import runpy
 import subprocess
 import sys
@@ -175,3 +176,15 @@ def test_evictions_of_both_sides_cut_a_cache_alike(
         assert pressed.scores(probes) == pytest.approx(
             type(read)(**{**vars(read), "cache": cut}).scores(probes), abs=1e-4
         )
+
+
+@pytest.mark.docs
+def test_the_page_has_the_figures_of_the_record() -> None:
+    page = (ROOT / "docs" / "kvpress.md").read_text()
+    runs = json.loads((ROOT / "results" / "kvpress.json").read_text())["runs"]
+    assert [one["press"] for one in runs] == ["no_press", "snapkv", "streaming_llm"]
+    for one in runs:
+        each = (one["metrics"][task] for task in ("binding", "floor", "bound"))
+        said = [f"{m['followed']:.2f} ({m['low']:.2f} to {m['high']:.2f})" for m in each]
+        assert f"| `{one['press']}` | {' | '.join(said)} |" in page
+        assert f"--press_name {one['press']}" in one["command"]

@@ -29,7 +29,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from rulekeep.harness.lm_eval import rules
+from rulekeep.harness.lm_eval import rules, words
 
 # What the harness and its libraries warn of is not ours.
 pytestmark = [pytest.mark.filterwarnings("ignore")]
@@ -210,6 +210,21 @@ def test_a_model_without_memory_scores_chance_and_one_that_knows_scores_one(
     whole = dict(answers)
     found, _ = evaluated("rulekeep_recite", Saying(knows), tokenizer=vocabulary, **WORDS)
     assert (found["retention,none"], found["exact_match,none"]) == (1, 1)
+
+
+def test_options_of_a_task_are_metadata(
+    vocabulary: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = words.custom_dataset("recite", tokenizer=vocabulary, **WORDS, rules=2, rule_words=32)
+    assert len(made["test"]) == WORDS["examples"] * (1 + 2)
+    assert "rulekeep_recite: 90 documents; " in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        words.custom_dataset("recite", tokenizer=vocabulary, context=8)
+    assert "context 8: must be from 49" in capsys.readouterr().err
+    # Words that it lacks are one token to it: whoever says one of them would be right.
+    with pytest.raises(SystemExit):
+        words.custom_dataset("apply", tokenizer=vocabulary, **WORDS)
+    assert "its tokenizer reads '<bos>' and '<ask>' alike" in capsys.readouterr().err
 
 
 # The command

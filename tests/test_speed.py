@@ -17,7 +17,7 @@ from rulekeep.commands import speed as command
 from rulekeep.executors import Executor, Finished
 from rulekeep.mixers import LSTM, Attention
 from rulekeep.speed import figures, measuring
-from rulekeep.speed.measuring import CallCounter, Job, measure
+from rulekeep.speed.measuring import CallCounter, measure
 from rulekeep.speed.record import Measured, Point, SpeedSpec, read_speed
 
 CONTEXTS = (256, 1028, 4096, 16384)
@@ -26,7 +26,7 @@ MODEL, MIXER = (Point(part=part, context=64) for part in ("model", "mixer"))
 
 def here(asked: SpeedSpec, point: Point) -> tuple[Measured, ...]:
     """A point measured in this process."""
-    return measure(Job(asked, point), lambda steps: None)
+    return measure(asked, point, lambda steps: None)
 
 
 def by_mixer(rows: Iterable[Measured], figure: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Here(Executor):
         for place, job in enumerate(jobs):
             if place == Here.stop_after:
                 raise KeyboardInterrupt
-            Here.measured.append(job.point)
+            Here.measured.append(job)
             # As between processes.
             function, job = pickle.loads(pickle.dumps((function, job)))
             result = function(job, lambda steps: None)

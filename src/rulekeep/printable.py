@@ -30,7 +30,7 @@ def one_line(value: object, length: int = 300) -> str:
     return shown if len(shown) <= length else shown[: length - 1] + "…"
 
 
-def name(value: object, missing: str) -> str:
+def name(value: object, missing: str = "(no name)") -> str:
     """A short name; a long one keeps both ends and a hash, so that two names stay distinct."""
     whole = value if isinstance(value, str) else "" if value is None else str(value)
     text = one_line(whole, len(whole) + 1)

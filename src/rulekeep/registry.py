@@ -286,20 +286,20 @@ def _load(place: str, what: str) -> ModuleType:
 
 def load_file(path: Path) -> ModuleType:
     """The module of a file, which is run once, and again where it was edited in the meantime."""
-    key = hashlib.sha256(os.fsencode(path.resolve()) + b"\0" + path.read_bytes()).hexdigest()[:8]
+    text = path.read_bytes()
+    key = hashlib.sha256(os.fsencode(path.resolve()) + b"\0" + text).hexdigest()[:8]
     name = f"{path.stem.replace('-', '_')}_{key}"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"{path} is not a Python file (….py)")
         # What stands beside it is imported as by a script, after all that is installed.
         if (folder := str(path.resolve().parent)) not in sys.path:
             sys.path.append(folder)
-        module = importlib.util.module_from_spec(spec)
+        module = ModuleType(name)
+        module.__file__ = str(path)
         # Found there by what looks a class's module up, such as dataclasses, pydantic and pickle.
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            # Not by Python's loader, to which an edit of the same second and size is none.
+            exec(compile(text, path, "exec", dont_inherit=True), vars(module))
         except BaseException:
             del sys.modules[name]
             raise

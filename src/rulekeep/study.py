@@ -218,7 +218,7 @@ def opened(name: str) -> Opened:
 
 
 class Made(NamedTuple):
-    """What the records give: files by path, texts by mark, and a line for each failing claim."""
+    """What the records give: files, texts by mark, and a line for each failing claim or mark."""
 
     files: dict[Path, bytes]
     marks: dict[str, str]
@@ -255,6 +255,8 @@ def made(one: Opened) -> Made:
                 result.failures.append(f"claim {one.name}.{key}: {failure}")
     claims = json.dumps(texts, indent=1, ensure_ascii=False)
     result.files[one.folder / CLAIMS] = text_bytes(f"{claims}\n")
+    for path, text in documents(one.root).items():
+        result.failures.extend(_lost(path, text, one, result))
     return result
 
 
@@ -295,13 +297,11 @@ def build(one: Opened) -> list[str]:
             write_bytes(path, content)
     for path in _left_over(one, result):
         path.unlink()
-    problems = list(result.failures)
     for path, before in documents(one.root).items():
-        problems += _lost(path, before, one, result)
         after = _MARK.sub(lambda m: f"{m[1]}{result.marks.get(_name(m), m[5])}{m[6]}", before)
         if after != before:
             write_bytes(path, text_bytes(after))
-    return problems
+    return result.failures
 
 
 def check(one: Opened) -> list[str]:
@@ -316,7 +316,6 @@ def check(one: Opened) -> list[str]:
     for path in _left_over(one, result):
         problems.append(f"{path.relative_to(one.root)}: is of nothing in the study; {fix}")
     for path, text in documents(one.root).items():
-        problems += _lost(path, text, one, result)
         for mark in _MARK.finditer(text):
             wanted = result.marks.get(_name(mark), mark[5])
             if mark[5] != wanted:

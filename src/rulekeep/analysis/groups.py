@@ -35,34 +35,25 @@ _SCORED = {*SCORES, "val_loss", "intrusion_rate"}
 BySeed: TypeAlias = Mapping[int, float]
 
 
-class Figure(NamedTuple):
-    """A figure of a run: a cost, or what it scored on a split at a tested length in tokens.
-
-    `table` is `scores`, `chance` (of a score), `corrected` (a score without it), `parts` (retention
-    by step, position and kind) or `costs`. Costs have no split, and those of the whole run no
-    length.
-    """
-
-    table: str
-    figure: str
-    split: str | None
-    tested: int | None
-    value: float
+# The table, name and tested length in tokens of a figure. Tables are `scores`, `chance` (of a
+# score), `corrected` (a score without it), `parts` (retention by step, position and kind) and
+# `costs`, of which those of the whole run have no length.
+Key: TypeAlias = tuple[str, str, int | None]
 
 
-def figures(record: Record) -> Iterator[Figure]:
-    """Every figure of a run that ended; of one that diverged what it was tested for before."""
-    for one in record.evaluations:
+def figures(record: Record) -> Iterator[tuple[Key, float]]:
+    """Test figures and costs of a run that ended; of one that diverged what it had before."""
+    for one in record.tests():
         for table, figure, value in _scored(one):
-            yield Figure(table, figure, one.split, one.context, value)
+            yield (table, figure, one.context), value
     if record.has_model:
         by_length = {"state_bytes": record.state_bytes, "decode_ms_per_token": record.decode_ms}
         for figure, costs in by_length.items():
             for at, value in costs.items():
-                yield Figure("costs", figure, None, at, value)
+                yield ("costs", figure, at), value
         for figure, value in record.costs.items():
             if math.isfinite(value):
-                yield Figure("costs", figure, None, None, value)
+                yield ("costs", figure, None), value
 
 
 def _scored(one: Evaluation) -> Iterator[tuple[str, str, float]]:
@@ -147,18 +138,18 @@ class Group:
         return tuple(sorted(tested.union(*(run.test_contexts for run in self.runs.values()))))
 
     @cached_property
-    def values(self) -> dict[tuple[str, str, int | None], dict[int, float]]:
-        """Every figure but those of validation, by table, name and tested length: one a seed."""
-        found: dict[tuple[str, str, int | None], dict[int, float]] = defaultdict(dict)
+    def values(self) -> dict[Key, dict[int, float]]:
+        """Every figure but those of validation: one a seed."""
+        found: dict[Key, dict[int, float]] = defaultdict(dict)
         tests = [one for run in self.runs.values() for one in run.record.tests()]
         ended = [one for one in tests if one.not_finite_from is None]
         # The scores that those have that ended.
         scored = {figure for one in ended for figure in one.figures} if ended else _SCORED
         for seed, run in self.runs.items():
             failed = self._failed_at(run)
-            for table, figure, split, tested, value in figures(run.record):
-                if split in ("test", None) and not (table == "scores" and tested in failed):
-                    found[table, figure, tested][seed] = value
+            for key, value in figures(run.record):
+                if not (key[0] == "scores" and key[2] in failed):
+                    found[key][seed] = value
             for tested in sorted(at for at, counts in failed.items() if counts):
                 for figure in scored:
                     found["scores", figure, tested][seed] = math.nan

@@ -224,20 +224,19 @@ def _cut(label: str, length: int = 38) -> str:
 
 def _svg(one: Figure, prefix: str) -> str:
     """A figure as an element that stands in a page: short, its ids its own, no style sheet."""
-    buffer = io.BytesIO()
-    # Ids are hashes, of the salt too.
-    with mpl.rc_context({"svg.hashsalt": prefix}):
-        one.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue().decode()
+    text = as_bytes(one, "svg", prefix).decode()
     text = _UNSEEN.sub("", text[text.index("<svg") :])
     return _TAG.sub(lambda tag: _LONG.sub(r"\1", _FONT.sub(r"\1 sans-serif", tag[0])), text)
 
 
-def as_bytes(figure: Figure, file_format: str) -> bytes:
-    """A figure as PNG or SVG: the same bytes for the same rows, with a digest of what it shows."""
+def as_bytes(figure: Figure, file_format: str, salt: str = "rulekeep") -> bytes:
+    """A figure as PNG or SVG: the same bytes for the same rows, with a digest of what it shows.
+
+    Ids in an SVG are hashes, of the salt too.
+    """
     buffer = io.BytesIO()
     metadata = {"Description": shown(figure)} | ({"Date": None} if file_format == "svg" else {})
-    with mpl.rc_context({"svg.hashsalt": "rulekeep", "svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
         figure.savefig(buffer, format=file_format, dpi=150, metadata=metadata)
     return buffer.getvalue()
 

@@ -227,11 +227,8 @@ class ValidationScores(NamedTuple):
 
 def mean_scores(scores: Sequence[ValidationScores]) -> ValidationScores:
     """Means of runs alike, over the examples of all."""
-    retention, exact = (
-        math.fsum(getattr(one, name) for one in scores) / len(scores)
-        for name in ("retention", "exact")
-    )
-    return ValidationScores(retention, exact, sum(one.examples for one in scores))
+    retentions, exacts, examples = zip(*scores, strict=True)
+    return ValidationScores(statistics.fmean(retentions), statistics.fmean(exacts), sum(examples))
 
 
 class TriedRate(NamedTuple):

@@ -101,17 +101,15 @@ def tabulated(records: Sequence[Record]) -> tuple[list[Run], list[str]]:
 
     And a note for everything left out.
     """
-    notes: list[str] = []
-    last: dict[str, Record] = {}
+    notes, last = list[str](), dict[str, Record]()
     for record in records:
-        before = last.get(record.id)
-        if before is not None:
-            # A copy that failed elsewhere takes no result away.
-            stands = before.is_result and not record.is_result
+        # A copy that failed elsewhere takes no result away.
+        before = last.setdefault(record.id, record)
+        stands = before.is_result and not record.is_result
+        last[record.id] = before if stands else record
+        if before is not record:
             shown = "the finished one" if stands else "the last"
             notes.append(f"run {record.id}: more than one record, {shown} is shown")
-            record = before if stands else record
-        last[record.id] = record
     if added := [set(record.tested_later) for record in records if record.tested_later]:
         lengths = ", ".join(f"{at:,}" for at in sorted(set().union(*added)))
         count = counted(len(added), "run")

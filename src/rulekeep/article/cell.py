@@ -125,7 +125,7 @@ def evaluate(
         losses.append(answer_loss(logits, batch).item())
         predictions.append(logits.argmax(dim=-1).numpy())
     scores = article_scores(np.concatenate(predictions), sample)
-    return {"val_loss": float(np.mean(losses)), **scores.figures, "chance": scores.chance}
+    return {"val_loss": float(np.mean(losses)), **scores}
 
 
 def _check_causality(

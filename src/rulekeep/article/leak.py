@@ -43,7 +43,9 @@ def leak_scores(
             groups[key][int(answer)] += 1
         best = {key: counts.most_common(1)[0][0] for key, counts in groups.items()}
         predictions[:, position] = [best[key] for key in keys]
-    return article_scores(predictions, examples).figures
+    scores = article_scores(predictions, examples)
+    del scores["chance"]
+    return scores
 
 
 def leak_text(scores: Mapping[int, Mapping[str, float]]) -> str:

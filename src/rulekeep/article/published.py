@@ -47,16 +47,11 @@ def published_figures(cell: ArticleCell) -> PublishedFigures | None:
     return _FIGURES.get((cell.context, cell.model))
 
 
-class Comparison(NamedTuple):
-    """The table of ours beside published, what it comes to, and the cells out of tolerance."""
+def comparison(records: Mapping[ArticleCell, Record]) -> tuple[str, str, list[str]]:
+    """The table of ours beside published, what it comes to, and the cells out of tolerance.
 
-    table: str
-    verdict: str
-    failures: list[str]
-
-
-def comparison(records: Mapping[ArticleCell, Record]) -> Comparison:
-    """Ours with the published figures in brackets, a line a cell; a verdict where there are any."""
+    The table has a line a cell, the published figures in brackets.
+    """
     body, failures, compared = [], [], 0
     for cell, record in records.items():
         model = f"{cell.model} (serial)" if cell.serial else cell.model
@@ -88,4 +83,4 @@ def comparison(records: Mapping[ArticleCell, Record]) -> Comparison:
     elif compared:
         verdict = f"yes, all {compared} published cells come out within tolerance"
     header = ["context", "model", "seed", *_SHOWN.values(), "verdict"]
-    return Comparison(markdown_table(header, body), verdict, failures)
+    return markdown_table(header, body), verdict, failures

@@ -73,15 +73,16 @@ def article(
     results = {cell: one for cell, one in records.items() if one is not None and one.is_result}
     if not results:
         return made.say_failed(folder)
-    compared, longest = comparison(results), max(cell.context for cell in results)
+    longest = max(cell.context for cell in results)
+    table, verdict, failures = comparison(results)
     reader = leak_scores(longest, decoys=decoys)["retention"]
     tell(
-        f"\n{compared.table}\n\nAs published: {compared.verdict}.\n"
+        f"\n{table}\n\nAs published: {verdict}.\n"
         f"Without memory: a reader of the last {WINDOW} tokens has {reader:.3f} of first rules "
         f"right at {longest:,} tokens.\n"
         f"Curves, costs, means and intervals: rulekeep report {pasted(folder)}\n"
         "Next: rulekeep demo (two minutes), or rulekeep check FILE.py:Class for your own layer."
     )
-    for failure in compared.failures:
+    for failure in failures:
         say(failure)
-    return made.say_failed(folder) or (EXIT_FAILED if compared.failures else 0)
+    return made.say_failed(folder) or (EXIT_FAILED if failures else 0)

@@ -62,11 +62,8 @@ def baseline(record: Record) -> str | None:
 
 def show(record: Record) -> None:
     """Show a finished run beside the baselines of its protocol, at its lengths."""
-    lines, missing, lengths = (
-        dict[str, Line](),
-        list[str](),
-        {row.context for row in record.tests()},
-    )
+    lines, missing = dict[str, Line](), list[str]()
+    lengths = {row.context for row in record.tests()}
     shipped = [one for folder in sorted(SHIPPED.iterdir()) for one in results(folder)]
     same = [one for one in shipped if one.protocol == record.protocol]
     for name in BASELINES:

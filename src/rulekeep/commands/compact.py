@@ -1,8 +1,6 @@
 """`rulekeep compact`: which rules a compactor of histories keeps, round after round."""
 
 import math
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -16,7 +14,7 @@ from rulekeep.compaction.compactors import find
 from rulekeep.compaction.figures import Place, Survival, cells, is_kept
 from rulekeep.compaction.history import HOLDING
 from rulekeep.compaction.saved import spec_of, write
-from rulekeep.console import EXIT_FAILED, say, tell
+from rulekeep.console import EXIT_FAILED, command_line, say, tell
 from rulekeep.executors import LocalExecutor
 from rulekeep.language.families import read_families
 from rulekeep.records.folders import Command, run_folder
@@ -180,9 +178,8 @@ def compact(
             return _write(specs[0], folder)
         specs = [spec_of(specs[0], folder)]
     root = run_folder("compact", out)
-    given = shlex.join(["rulekeep", *sys.argv[1:]])
     executor = LocalExecutor(workers, preloaded=_PRELOADED)
-    command = Command(given, str(Path.cwd()))
+    command = Command(command_line(), str(Path.cwd()))
     code = ended(make_runs(lambda _: specs, root, executor, command=command), root)
     if code:
         return code

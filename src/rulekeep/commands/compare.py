@@ -21,7 +21,7 @@ from rulekeep.records import Record
 from rulekeep.records.record import Choice, Kept
 from rulekeep.records.store import results
 from rulekeep.reporting.language import USUAL
-from rulekeep.reporting.tables import Cell, Table, number_cell, without_usual
+from rulekeep.reporting.tables import Cell, Table, Value, interval_cell, number_cell, words
 from rulekeep.specs import UsageError
 
 # What a cell is asked for, whatever reads it, as tables name it: cells that agree in these are
@@ -141,14 +141,13 @@ def _p_cell(value: float) -> Cell:
 
 
 def _tables(made: Mapping[tuple[str, ...], Comparison], heads: Sequence[str]) -> list[Table]:
-    named = [{head: Cell(text) for head, text in zip(heads, cell, strict=True)} for cell in made]
-    places = dict(zip(made, without_usual(named, {**USUAL, "mentions": "none"}), strict=True))
-    cells = [
+    places = {cell: dict(zip(heads, cell, strict=True)) for cell in made}
+    cells: Iterator[dict[str, Value]] = (
         {
             **places[cell],
-            "first": Cell(found.first.text(), found.first.mean),
-            "second": Cell(found.second.text(), found.second.mean),
-            "second less first": Cell(found.difference.text(), found.difference.mean),
+            "first": interval_cell(found.first),
+            "second": interval_cell(found.second),
+            "second less first": interval_cell(found.difference),
             "p": _p_cell(found.p_value),
             "all rules, first": number_cell(found.all_first),
             "all rules, second": number_cell(found.all_second),
@@ -158,21 +157,12 @@ def _tables(made: Mapping[tuple[str, ...], Comparison], heads: Sequence[str]) ->
             "prompts": number_cell(found.prompts, 0),
         }
         for cell, found in made.items()
-    ]
-    families = [
-        {**places[cell], "family": Cell(family), "second less first": number_cell(change)}
+    )
+    families: Iterator[dict[str, Value]] = (
+        {**places[cell], "family": family, "second less first": number_cell(change)}
         for cell, found in made.items()
         for family, change in [*found.by_family.items()][:_MOST_FAMILIES]
-    ]
-    return [
-        Table.of(
-            "compare", "Rules in words, compared", "Share kept of the rules that both state in the "
-            "same prompts or histories, with 95 % intervals of a bootstrap over these. p: of the "
-            "difference, by its spread. All rules: prompts whose every rule is kept; McNemar p: "
-            "exact, of those that are so in one alone.", cells,
-        ),
-        Table.of(
-            "families", "By family, the largest losses first",
-            f"At most {_MOST_FAMILIES} of each comparison.", families,
-        ),
-    ]  # fmt: skip
+    )
+    said = words("compared_families", most=_MOST_FAMILIES)
+    shown = [Table.of("compared", cells), Table.of("families", families, said)]
+    return [table.without({**USUAL, "mentions": "none"}) for table in shown]

@@ -1,13 +1,11 @@
 """`rulekeep demo`: three mixers on one task in about two minutes, a table and a report."""
 
-from typing import Any
-
-from rulekeep.commands.beside import chart, line_of
+from rulekeep.commands.beside import BASELINES, chart, line_of
 from rulekeep.commands.options import Workers
 from rulekeep.console import tell
 from rulekeep.executors import LocalExecutor
 from rulekeep.records.folders import run_folder
-from rulekeep.specs import RunSpec
+from rulekeep.specs import mixer_specs
 from rulekeep.sweeps.making import make_runs
 from rulekeep.sweeps.planning import identity
 
@@ -23,14 +21,9 @@ _TASK = {
     "test_examples": 256,
     "long_test_examples": 64,
 }
-_MIXERS: dict[str, dict[str, Any]] = {
-    "attention, rotary": {"mixer": "attention", "mixer_options": {"positions": "rotary"}},
-    "attention, convolution, earliness": {
-        "mixer": "attention",
-        "mixer_options": {"conv_size": 8},
-        "added_positions": "earliness",
-    },
-    "sparse_delta": {"mixer": "sparse_delta"},
+_MIXERS = {
+    **{name: one for name, one in BASELINES.items() if name.startswith("attention")},
+    "sparse_delta": "sparse_delta",
 }
 
 
@@ -44,7 +37,7 @@ def demo(*, out: str | None = None, workers: Workers = None) -> int:
     workers
         Runs side by side; as many as there are cores if left out.
     """
-    specs = {name: RunSpec.parse(**{**_TASK, **own}) for name, own in _MIXERS.items()}
+    specs = {name: mixer_specs(one)[0].spec(**_TASK) for name, one in _MIXERS.items()}
     root = run_folder("demo", out)
     tell(
         f"{len(specs)} mixers must say 4 rules in order, which stand at the start of a text.\n"

@@ -116,6 +116,6 @@ def _print(record: Record, path: Path) -> None:
     from rulekeep.reporting.explained import explained, sentences, tables
 
     found, _ = explained(tabulated([record])[0], [read_explanation(path)])
-    print_tables(tables(found, placed=False))
+    print_tables(table.without({}, found[0].place) for table in tables(found))
     for sentence in sentences(found):
         tell(sentence[:1].upper() + sentence[1:])

@@ -54,10 +54,6 @@ def _lengths(kind: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
     return in_order(_integers(kind, tokens))
 
 
-def _on_device(_: Any, device: str) -> None:
-    known_device(device)
-
-
 def _shown(values: Sequence[object] | None) -> str | None:
     return None if values is None else ",".join(map(str, values))
 
@@ -76,7 +72,9 @@ Lengths: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_l
 Seed: TypeAlias = Annotated[int, within(0, 2**63 - 1)]
 Workers: TypeAlias = Annotated[int | None, within(1)]
 _DEVICE_HELP = "cpu, cuda or cuda:N. No GPU has run this yet."
-Device: TypeAlias = Annotated[str, Parameter(validator=_on_device, help=_DEVICE_HELP)]
+Device: TypeAlias = Annotated[
+    str, Parameter(validator=lambda _, text: known_device(text), help=_DEVICE_HELP)
+]
 Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 
 

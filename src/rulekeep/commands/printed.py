@@ -84,9 +84,7 @@ def print_fitting(table: "Table") -> None:
     """As many of its first columns as a hundred letters hold, with shades for shares."""
     columns = [
         (name, is_number, [shade(cell) if name in table.shaded else cell.text for cell in every])
-        for name, is_number, every in zip(
-            table.header, table.numbers(), zip(*table.rows, strict=True), strict=True
-        )
+        for (name, every), is_number in zip(table.columns, table.numbers(), strict=True)
     ]
     widths = accumulate(max(map(len, (name, *texts))) + 2 for name, _, texts in columns)
     fitting = [column for column, end in zip(columns, widths, strict=True) if end < _MOST_LETTERS]

@@ -1,6 +1,7 @@
 """`rulekeep speed`: how fast mixers are beside attention, measured, kept and shown."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -107,7 +108,7 @@ def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
     executor = LocalExecutor(1)
     executor.prepare()
     from rulekeep.running.costs import environment
-    from rulekeep.speed.measuring import Job, measure, resolved, row
+    from rulekeep.speed.measuring import measure, resolved, row
 
     for mixer in spec.mixers:
         # What is impossible is refused before anything is measured.
@@ -125,8 +126,8 @@ def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
     with progress_bars(console, ends=False, per_second=1) as progress:
         whole = progress.add_task("measurements", total=len(spec.points))
         steps = progress.add_task("", total=len(spec.mixers) * (1 + spec.repeats), visible=False)
-        for event in executor.run(measure, [Job(spec, point) for point in spec.points]):
-            point = event.job.point
+        for event in executor.run(partial(measure, spec), spec.points):
+            point = event.job
             if isinstance(event, Advanced):
                 named = printable(point.label)
                 progress.update(steps, description=named, completed=event.steps, visible=True)

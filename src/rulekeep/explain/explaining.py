@@ -102,7 +102,7 @@ def probed(
     # First: outputs that are not finite have no probe either.
     said, said_chance = _said(model, samples(task, "validation", context, *scored), judged)
     end = learnt.prefixes.shape[1]
-    head, planned = reads(np.concatenate([learnt.rules.at, judged.rules.at]), end)
+    head, planned = reads(np.concatenate([learnt.at, judged.at]), end)
     states = [
         states_at(model, part.prefixes, np.stack([read.after[rows] for read in planned], axis=1))
         for part, rows in ((learnt, slice(train[1])), (judged, slice(train[1], None)))
@@ -110,7 +110,7 @@ def probed(
     tables: dict[float, np.ndarray] = {}
     penalties: dict[float, list[float]] = {}
     for read, learns, judges in zip(planned, *states, strict=True):
-        right = tables.setdefault(read.share, np.full(judged.rules.words.shape, np.nan))
+        right = tables.setdefault(read.share, np.full(judged.words.shape, np.nan))
         penalty = _probe_at(read, learnt, judged, learns, judges, right)
         penalties.setdefault(read.share, []).append(penalty)
     chance = float(np.nanmean(_commonest(learnt, judged)))
@@ -148,19 +148,16 @@ def _probe_at(
     """Fill in which rules of a place its probe finds; the chosen penalty."""
     rules, n = list(read.rules), len(learnt.prefixes)
     learns, judges = read.after[:n] > 0, read.after[n:] > 0
-    words = judged.rules.words[judges][:, rules]
-    found = probe(states[learns], learnt.rules.words[learns][:, rules], scored[judges])
-    here = np.where(words >= 0, found.words == words, np.nan)
-    right[np.flatnonzero(judges)[:, None], rules] = here
-    return found.penalty
+    words = judged.words[judges][:, rules]
+    found, penalty = probe(states[learns], learnt.words[learns][:, rules], scored[judges])
+    right[np.flatnonzero(judges)[:, None], rules] = np.where(words >= 0, found == words, np.nan)
+    return penalty
 
 
 def _commonest(learnt: Drawn, judged: Drawn) -> np.ndarray:
     """Where the commonest training word of each rule is right."""
-    right = np.full(judged.rules.words.shape, np.nan)
-    for rule, (seen, words) in enumerate(
-        zip(learnt.rules.words.T, judged.rules.words.T, strict=True)
-    ):
+    right = np.full(judged.words.shape, np.nan)
+    for rule, (seen, words) in enumerate(zip(learnt.words.T, judged.words.T, strict=True)):
         if (seen >= 0).any():
             best = np.bincount(seen[seen >= 0]).argmax()
             right[:, rule] = np.where(words >= 0, words == best, np.nan)
@@ -175,7 +172,7 @@ def _said(model: LanguageModel, every: Iterable[Sample], judged: Drawn) -> tuple
         assert predictions is not None, "a model predicts"
         right.append(predictions == sample.answers)
         chance.append(sample.chance)
-    columns = judged.rules.columns
+    columns = judged.columns
     there = columns >= 0
 
     def first_uses(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -229,11 +226,7 @@ def _by_rule(right: np.ndarray) -> tuple[float | None, ...]:
 
 
 def _check(model: LanguageModel, resolved: Resolved, context: int) -> None:
-    """Raise if a model like this cannot be explained at a context.
-
-    Raises:
-        UsageError: it cannot.
-    """
+    """Raise a `UsageError` if a model like this cannot be explained at a context."""
     check_length(resolved, context)
     spec = resolved.spec
     few = drawn(spec.task, samples(resolved.task, "validation", context, spec.seed, _LOOKED_AT))

@@ -9,7 +9,7 @@ smaller than the state. The penalty is chosen on the last fifth of the training 
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,21 +22,15 @@ _HELD_OUT = 5
 _FAINT = 1e-6
 
 
-class Guesses(NamedTuple):
-    """The word of each rule of each scored example, and the chosen penalty."""
-
-    words: Int[np.ndarray, "scored rules"]
-    penalty: float
-
-
 def probe(
     states: Float[np.ndarray, "n floats"],
     words: Int[np.ndarray, "n rules"],
     scored: Float[np.ndarray, "scored floats"],
-) -> Guesses:
+) -> tuple[Int[np.ndarray, "scored rules"], float]:
     """Learn the words of rules from states, and guess those of the scored states.
 
-    Words are numbers from 0 up; -1 if an example has no such rule.
+    The guesses, and the chosen penalty. Words are numbers from 0 up; -1 if an example has no such
+    rule.
     """
     z, others = _standardised(states, scored)
     own, cross = _products(z, z), _products(others, z)
@@ -52,7 +46,7 @@ def probe(
 
     # Of penalties that do as well, the strongest.
     penalty = max(reversed(PENALTIES), key=right)
-    return Guesses(_best(_fitted(own, targets, cross, penalty), classes), penalty)
+    return _best(_fitted(own, targets, cross, penalty), classes), penalty
 
 
 def _standardised(states: np.ndarray, scored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

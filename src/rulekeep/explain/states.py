@@ -28,23 +28,17 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TOKENS_AT_ONCE = 2**16
 
 
-class Rules(NamedTuple):
-    """The rules of each example: -1 in all three if it is not asked for one.
+class Drawn(NamedTuple):
+    """Examples up to the answer, and their rules: -1 in all three if one is not asked for.
 
     `words` numbers the word of a rule among those of the task, `at` is its place in the text, and
     `columns` the place of its first use in the answer.
     """
 
+    prefixes: Int[np.ndarray, "n prefix"]
     words: Int[np.ndarray, "n rules"]
     at: Int[np.ndarray, "n rules"]
     columns: Int[np.ndarray, "n rules"]
-
-
-class Drawn(NamedTuple):
-    """Examples up to the answer, and their rules."""
-
-    prefixes: Int[np.ndarray, "n prefix"]
-    rules: Rules
 
 
 class Read(NamedTuple):
@@ -72,20 +66,16 @@ def drawn(name: str, every: Iterable[Sample]) -> Drawn:
     for sample in every:
         prefixes.append(sample.tokens[:, : sample.answer_start].astype(np.int32))
         rules.append(_rules(name, sample))
-    most = max(part.words.shape[1] for part in rules)
-    joined = [
-        np.concatenate(
-            [
-                np.pad(part[field], ((0, 0), (0, most - part[field].shape[1])), constant_values=-1)
-                for part in rules
-            ]
-        )
-        for field in range(len(Rules._fields))
+    most = max(part.shape[2] for part in rules)
+    padded = [
+        np.pad(part, ((0, 0), (0, 0), (0, most - part.shape[2])), constant_values=-1)
+        for part in rules
     ]
-    return Drawn(np.concatenate(prefixes), Rules(*joined))
+    return Drawn(np.concatenate(prefixes), *np.concatenate(padded, axis=1))
 
 
-def _rules(name: str, sample: Sample) -> Rules:
+def _rules(name: str, sample: Sample) -> Int[np.ndarray, "3 n rules"]:
+    """Words, places and columns of the rules of a sample."""
     known = sample.rule_words
     if known is None:
         raise UsageError(
@@ -108,12 +98,9 @@ def _rules(name: str, sample: Sample) -> Rules:
             )
     if not len(row):
         raise UsageError(f"task {name!r}: has no first use of a rule; explain a run of recite")
-    tables = [
-        np.full((len(sample.tokens), int(rule.max()) + 1), -1) for _ in range(len(Rules._fields))
-    ]
-    for table, values in zip(tables, (word, at, column), strict=True):
-        table[row, rule] = values
-    return Rules(*tables)
+    tables = np.full((3, len(sample.tokens), int(rule.max()) + 1), -1)
+    tables[:, row, rule] = word, at, column
+    return tables
 
 
 def reads(at: Int[np.ndarray, "n rules"], end: int) -> tuple[int | None, list[Read]]:

@@ -7,10 +7,11 @@ Unlike a change relative to S_t alone, this never divides by a vanished state. I
 method `write_strength(x, state)`, its write gates are traced too: from 0, nothing is written, to 1.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,32 +38,22 @@ KINDS = {
 }
 
 
-class Series(NamedTuple):
-    """Values of one part of one layer at every token, and the fraction of exact zeros in each.
-
-    NaN if there is no value: a state that grew at this token has no change. Write gates are also
-    kept one by one.
-    """
-
-    layer: int
-    part: str
-    values: Float[np.ndarray, "n prefix"]
-    zeros: Float[np.ndarray, "n prefix"]
-    gates: Float[np.ndarray, "n prefix gates"] | None = None
-
-
 def traced(
     model: LanguageModel, task: SampledTask, context: int, seed: int, examples: int = EXAMPLES
 ) -> Traced:
     """Traces of validation examples, up to the answer."""
     sample = task.sample("validation", context, examples, seed=seed)
     kinds = token_kinds(sample, task.vocabulary)
-    changes, gates = follow(model, sample.tokens[:, : sample.answer_start])
+    every = [
+        trace
+        for (layer, part), values in follow(model, sample.tokens[:, : sample.answer_start]).items()
+        for trace in by_kind(layer, part, values, kinds)
+    ]
     return Traced(
         context=context,
         examples=examples,
-        changes=tuple(trace for one in changes for trace in by_kind(one, kinds)),
-        gates=tuple(trace for one in gates for trace in by_kind(one, kinds)),
+        changes=tuple(one for one in every if one.part != GATE),
+        gates=tuple(one for one in every if one.part == GATE),
     )
 
 
@@ -78,13 +69,17 @@ def token_kinds(sample: Sample, vocabulary: Sequence[str]) -> np.ndarray:
 
 
 @torch.no_grad()
-def follow(model: LanguageModel, prefixes: np.ndarray) -> tuple[list[Series], list[Series]]:
-    """Changes of every tensor of the state at every token, and write gates."""
+def follow(
+    model: LanguageModel, prefixes: np.ndarray
+) -> dict[tuple[int, str], Float[Tensor, "n prefix values"]]:
+    """The change of every tensor of the state at every token, and write gates, by layer and part.
+
+    A state that grew at a token has no change there: NaN.
+    """
     tokens = torch.from_numpy(prefixes).long().to(model.head.weight.device)
     mixers: list[Mixer] = [block.mixer for block in model.blocks]  # type: ignore[misc]
     state = ModelState(0, tuple(mixer.init_state(len(tokens)) for mixer in mixers))
-    changes: dict[tuple[int, str], list[Tensor]] = {}
-    gates: dict[int, list[Tensor]] = {}
+    found: dict[tuple[int, str], list[Tensor]] = defaultdict(list)
     with _inputs(mixers) as inputs:
         for token in tokens.split(1, dim=1):
             before = state
@@ -93,16 +88,11 @@ def follow(model: LanguageModel, prefixes: np.ndarray) -> tuple[list[Series], li
                 was, now = before.layers[layer - 1], state.layers[layer - 1]
                 for name, a, b in zip(_names(now), was, now, strict=True):
                     # What has no room, such as a filter's past at one tap, has nothing to change.
-                    if not b.numel():
-                        continue
-                    changes.setdefault((layer, name), []).append(change(a, b))
+                    if b.numel():
+                        found[layer, name].append(change(a, b))
                 if (write_strength := _gates(mixer)) is not None:
-                    strength = write_strength(inputs[layer], was)
-                    gates.setdefault(layer, []).append(strength.flatten(1).float())
-    return (
-        [_series(layer, name, values) for (layer, name), values in changes.items()],
-        [_series(layer, GATE, values) for layer, values in gates.items()],
-    )
+                    found[layer, GATE].append(write_strength(inputs[layer], was).flatten(1).float())
+    return {key: torch.stack(values, dim=1).cpu() for key, values in found.items()}
 
 
 @torch.no_grad()
@@ -138,29 +128,32 @@ def change(before: Tensor, after: Tensor) -> Float[Tensor, "batch 1"]:
     return share.unsqueeze(1)
 
 
-def by_kind(series: Series, kinds: np.ndarray) -> Iterator[Trace]:
+def by_kind(
+    layer: int, part: str, table: Float[Tensor, "n prefix values"], kinds: np.ndarray
+) -> Iterator[Trace]:
     """Means by kind of token and by position, in bins that each span twice as many tokens."""
+    values, zeros = (of.double().mean(dim=2).numpy() for of in (table, table == 0))
     position = np.broadcast_to(np.arange(kinds.shape[1]), kinds.shape)
     bins = np.frexp(position + 1)[1] - 1
-    known = ~np.isnan(series.values)
+    known = ~np.isnan(values)
     order = list(KINDS.values())
     present = sorted(set(kinds[known]))
     for kind in sorted(present, key=lambda kind: order.index(kind) if kind in order else 99):
         here = known & (kinds == kind)
-        each = () if series.gates is None else series.gates[here].T
+        each = table.numpy()[here].T if part == GATE else ()
         yield Trace(
-            layer=series.layer,
-            part=series.part,
+            layer=layer,
+            part=part,
             kind=kind,
             n=int(here.sum()),
-            mean=_mean(series.values[here]),
-            zeros=_mean(series.zeros[here]),
+            mean=_mean(values[here]),
+            zeros=_mean(zeros[here]),
             bins=tuple(
                 Bin(
                     first=2**number - 1,
                     last=min(2 ** (number + 1) - 2, kinds.shape[1] - 1),
                     n=int((here & (bins == number)).sum()),
-                    mean=_mean(series.values[here & (bins == number)]),
+                    mean=_mean(values[here & (bins == number)]),
                 )
                 for number in np.unique(bins[here]).tolist()
             ),
@@ -171,13 +164,6 @@ def by_kind(series: Series, kinds: np.ndarray) -> Iterator[Trace]:
 
 def _mean(values: np.ndarray) -> float:
     return min(1.0, float(values.mean(dtype=np.float64)))
-
-
-def _series(layer: int, part: str, values: Sequence[Tensor]) -> Series:
-    table = torch.stack(list(values), dim=1).cpu()
-    zeros = (table == 0).double().mean(dim=2)
-    gates = table.numpy() if part == GATE else None
-    return Series(layer, part, table.double().mean(dim=2).numpy(), zeros.numpy(), gates)
 
 
 @contextmanager

@@ -4,14 +4,13 @@ A certificate is of a task with its options at one context (`rulekeep certify`).
 tested without one is shown with the command that makes it.
 """
 
+import math
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeAlias
-
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from typing import Any, NamedTuple
 
 from rulekeep.analysis.table import Run
 from rulekeep.printable import name
@@ -19,11 +18,6 @@ from rulekeep.records.identity import code_of_file
 from rulekeep.reporting.tables import Table, Value, number_cell, words
 from rulekeep.specs import Option, UsageError
 from rulekeep.tasks import TASKS, SampledTask
-
-_COLUMNS = (
-    "task", "context", "certificate", "worst reader", "excess", "bound", "examples", "seed",
-    "data", "code",
-)  # fmt: skip
 
 
 class Asked(NamedTuple):
@@ -33,64 +27,16 @@ class Asked(NamedTuple):
     options: tuple[tuple[str, Option], ...]
 
 
-class _Read(BaseModel):
-    # What certificates say beside this is shown nowhere.
-    model_config = ConfigDict(extra="ignore", frozen=True)
+class _Certified(NamedTuple):
+    """A certificate at one context; the greatest of several counts.
 
+    One of the code as it is comes before a stale one, one that fails says more, then examples.
+    """
 
-class Reader(_Read):
-    """How far one reader is above chance; one of the whole context need not pass."""
-
-    reader: str
-    local: bool
-    excess: FiniteFloat
-    bound: FiniteFloat
-
-
-class _Context(_Read):
-    """One context in tokens, with a local reader at least."""
-
-    context: Annotated[int, Field(ge=1, le=2**24)]
-    passed: bool
-    readings: tuple[Reader, ...]
-    examples: int | None = None
-    data_hash: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_the_article(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """The article's has no readers, but the best of all by enumeration: its bound is exact."""
-        if "readings" in values:
-            return values
-        excess = values["retention"] - values["chance"]
-        best = {"reader": "last 6, best of all readers", "local": True, "bound": excess}
-        return {**values, "readings": [{**values, **best, "excess": excess}]}
-
-    @property
-    def worst(self) -> Reader:
-        """The local reader of the highest bound."""
-        return max((one for one in self.readings if one.local), key=lambda one: one.bound)
-
-
-class _Certificate(_Read):
-    named: str
-    options: dict[str, Option] = {}
-    seed: int | None = None
-    source: str = ""
-    file: str = ""
-    file_code: str = ""
-    contexts: tuple[_Context, ...]
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the task's own file, where it still stands, has the same code."""
-        file = Path(self.file)
-        return file.suffix != ".py" or not file.is_file() or code_of_file(file) == self.file_code
-
-
-# A certificate at one context, and what the greatest of several has: one of the code as it is
-# counts before a stale one, one that fails says more, then examples.
-Certified: TypeAlias = tuple[tuple[bool, bool, int], _Certificate, _Context]
+    is_fresh: bool
+    fails: bool
+    examples: int
+    row: dict[str, Value]
 
 
 def certificates(
@@ -106,56 +52,68 @@ def certificates(
         contexts = {one.context for one in run.record.tests()} or {*run.test_contexts}
         spec = run.record.spec
         tested[filled(spec.task, spec.task_options)] |= contexts or {run.context}
-    rows = list[dict[str, Value]]()
-    certified = 0
+    rows, certified = list[dict[str, Value]](), 0
     for asked, contexts in sorted(tested.items(), key=lambda one: _named(one[0])):
         missing = sorted(context for context in contexts if (asked, context) not in kept)
         for context in sorted(contexts):
-            row: dict[str, Value] = dict.fromkeys(_COLUMNS)
-            row |= {"task": _named(asked), "context": context}
-            rows.append(row)
-            if (found := kept.get((asked, context))) is None:
-                row["certificate"] = f"no certificate: {_command(asked, missing, folder)}"
-                continue
-            _, made, at = found
-            certified += at.passed and made.is_fresh
-            said = "passes" if at.passed else "FAILS"
-            if not made.is_fresh:
-                command = _command(asked, [context], folder)
-                said += f", but {asked.task} has changed since: {command}"
-            row |= {
-                "certificate": said, "worst reader": at.worst.reader,
-                "excess": number_cell(at.worst.excess, 4), "bound": number_cell(at.worst.bound, 4),
-                "examples": number_cell(at.examples, 0), "seed": number_cell(made.seed, 0),
-                "data": at.data_hash[:12] or None, "code": made.source[:16] or None,
-            }  # fmt: skip
+            found = kept.get((asked, context))
+            if found is None:
+                said = f"no certificate: {_command(asked, missing, folder)}"
+            else:
+                certified += found.is_fresh and not found.fails
+                said = "FAILS" if found.fails else "passes"
+                if not found.is_fresh:
+                    command = _command(asked, [context], folder)
+                    said += f", but {asked.task} has changed since: {command}"
+            row: dict[str, Value] = {"task": _named(asked), "context": context, "certificate": said}
+            rows.append({**row, **(found.row if found else {})})
     said_of_all = words("certificates", certified=certified, all=len(rows))
-    return Table.of("certificates", *said_of_all, rows), notes
+    return Table.of("certificates", rows, said_of_all), notes
 
 
 def _read(
     records: Iterable[Mapping[str, Any]],
-) -> tuple[dict[tuple[Asked, int], Certified], list[str]]:
+) -> tuple[dict[tuple[Asked, int], _Certified], list[str]]:
     """The certificates that count, by task and context, and a note for each that is not whole."""
-    kept: dict[tuple[Asked, int], Certified] = {}
-    notes = []
+    kept, notes = dict[tuple[Asked, int], _Certified](), list[str]()
     for record in records:
         if record.get("kind") != "certificate":
             continue
         try:
-            made = _Certificate.model_validate(record)
-            # Each context has a local reader.
-            assert all(at.worst for at in made.contexts)
-        except (ValueError, LookupError, TypeError):
+            asked = filled(record["named"], record.get("options", {}))
+            made = {(asked, at["context"]): _certified(record, at) for at in record["contexts"]}
+        # It may say anything, as a file of another version does.
+        except (ValueError, LookupError, TypeError, AttributeError):
             named = name(record.get("named"), "(no task)")
             notes.append(f"certificate of {named}: not whole, left out")
             continue
-        asked = filled(made.named, made.options)
-        for at in made.contexts:
-            rank = made.is_fresh, not at.passed, at.examples or 0
-            if (asked, at.context) not in kept or rank > kept[asked, at.context][0]:
-                kept[asked, at.context] = rank, made, at
+        for key, one in made.items():
+            kept[key] = max(kept.get(key, one), one, key=lambda of: of[:3])
     return kept, notes
+
+
+def _certified(record: Mapping[str, Any], at: Mapping[str, Any]) -> _Certified:
+    """One context of a certificate, with its local reader of the highest bound."""
+    if "readings" in at:
+        worst = max((one for one in at["readings"] if one["local"]), key=lambda one: one["bound"])
+    else:
+        # The article's has no readers, but the best of all by enumeration: its bound is exact.
+        excess = at["retention"] - at["chance"]
+        worst = {"reader": "last 6, best of all readers", "excess": excess, "bound": excess}
+    excess, bound = worst["excess"], worst["bound"]
+    if not (math.isfinite(excess) and math.isfinite(bound)):
+        raise ValueError("no number")
+    # The task's own file, where it still stands, may have changed.
+    file, examples = Path(record.get("file", "")), at.get("examples")
+    is_file = file.suffix == ".py" and file.is_file()
+    row: dict[str, Value] = {
+        "worst reader": str(worst["reader"]), "excess": number_cell(excess, 4),
+        "bound": number_cell(bound, 4), "examples": number_cell(examples, 0),
+        "seed": number_cell(record.get("seed"), 0), "data": at.get("data_hash", "")[:12] or None,
+        "code": record.get("source", "")[:16] or None,
+    }  # fmt: skip
+    is_fresh = not is_file or code_of_file(file) == record.get("file_code", "")
+    return _Certified(is_fresh, not at["passed"], examples or 0, row)
 
 
 def filled(task: str, options: Mapping[str, Option]) -> Asked:

@@ -4,7 +4,6 @@ Records in, tables and charts out; no torch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,11 +15,12 @@ from rulekeep.compaction.verdicts import SHOWN as VERDICTS
 from rulekeep.records import Record
 from rulekeep.reporting.page import FIRST, HELPS, LIMITS, SURVIVE, Answer
 from rulekeep.reporting.tables import (
-    MISSING_CELL,
     Cell,
     Table,
+    Value,
+    drawn_interval,
+    interval_cell,
     number_cell,
-    without_usual,
     words,
     words_list,
 )
@@ -41,7 +41,10 @@ _STATED = {
     "revised": "and revised",
 }  # fmt: skip
 # Columns that are left out where they say this of every cell.
-_USUAL = {"misled": "0.00", "invented": "0.00", "unpaired": "0.00", "failed": "0.00"}
+_USUAL = {
+    "guard": "", "control": "none", "misled": "0.00", "invented": "0.00", "unpaired": "0.00",
+    "failed": "0.00",
+}  # fmt: skip
 _ASKED = ("budget", "histories of", "tokens")
 
 
@@ -109,8 +112,9 @@ def _least(parts: Mapping[str, Sequence[Interval]]) -> str:
     least = [name for name, of in left.items() if of == min(left.values())]
     if len(least) == len(left):
         return ""
-    shown = ", ".join(_STATED.get(name, name) for name in least)
-    return f"{shown} ({_first_last(parts[least[0]]).text})"
+    shown, means = ", ".join(_STATED.get(name, name) for name in least), parts[least[0]]
+    ends = [means[0], means[-1]] if len(means) > 1 else means
+    return f"{shown} ({' → '.join(f'{one.mean:.2f}' for one in ends)})"
 
 
 def _alone(found: Cells) -> list[tuple[Place, Survival]]:
@@ -130,46 +134,37 @@ def tables(found: Cells, records: Sequence[Record] = ()) -> list[Table]:
 
 def first(found: Cells) -> Table:
     """A line a kind and a place, a column a round; of several compactors a column each, at last."""
-    alone, rows = _alone(found), list[dict[str, Cell]]()
+    alone, rows = _alone(found), list[dict[str, Value]]()
     (_, leading), several = alone[-1], len(alone) > 1
     for which in ("by_group", "by_place"):
         for part in getattr(leading, which):
             every = {_short(at, dict(alone)): getattr(of, which).get(part) for at, of in alone}
             of = getattr(leading, which)[part]
             columns = (
-                {name: _last(of) for name, of in every.items()}
+                {name: number_cell(of[-1].mean if of else None, 2) for name, of in every.items()}
                 if several
-                else {f"round {n}": _share(one) for n, one in enumerate(of, 1)}
+                else {f"round {n}": number_cell(one.mean, 2) for n, one in enumerate(of, 1)}
             )
-            rows.append(
-                {"rule": Cell(f"stated {_STATED[part]}" if part in _STATED else part), **columns}
-            )
-    table = Table.of("first", *words("first", several=several), rows)
-    return replace(table, shaded=frozenset(table.header[1:]))
+            rows.append({"rule": f"stated {_STATED[part]}" if part in _STATED else part, **columns})
+    return Table.of("first", rows, words("first", several=several), shaded=True)
 
 
 def read(records: Sequence[Record]) -> Table:
     """A line a round that a model was asked about: stored, said and obeyed."""
-    rows = [
+    rows = (
         {
-            **_named(place_of(record)), "control": Cell(place_of(record).control),
-            "after": Cell("no compaction" if one.called == NO_COMPRESSION else one.called),
-            "stored": number_cell(one.stored, 2), "obeyed": _interval(one.obeyed),
-            "tempted": _interval(one.tempted), "said": _interval(one.said),
-            "bound": _interval(one.bound), "floor": number_cell(one.floor, 2),
+            **_named(place_of(record)), "control": place_of(record).control,
+            "after": "no compaction" if one.called == NO_COMPRESSION else one.called,
+            "stored": number_cell(one.stored, 2), "obeyed": interval_cell(one.obeyed, ".2f"),
+            "tempted": interval_cell(one.tempted, ".2f"), "said": interval_cell(one.said, ".2f"),
+            "bound": interval_cell(one.bound, ".2f"), "floor": number_cell(one.floor, 2),
             "effective": number_cell(one.effective, 2),
         }
         for record in sorted(records, key=place_of)
         if record.choices
         for one in readings(record)
-    ]  # fmt: skip
-    return Table.of(
-        "read", *words("read"), without_usual(rows, {**_usual(rows), "control": "none"})
-    )
-
-
-def _interval(of: Interval | None) -> Cell:
-    return MISSING_CELL if of is None else Cell(of.text(".2f"), of.mean)
+    )  # fmt: skip
+    return _unusual(Table.of("read", rows))
 
 
 def _short(at: Place, found: Cells) -> str:
@@ -183,24 +178,14 @@ def _short(at: Place, found: Cells) -> str:
     return " ".join(filter(None, [name, at.model, *differing]))
 
 
-def _share(of: Interval) -> Cell:
-    return Cell(f"{of.mean:.2f}", of.mean)
-
-
-def _last(every: Sequence[Interval] | None) -> Cell:
-    return _share(every[-1]) if every else MISSING_CELL
-
-
 def cells_table(found: Cells) -> Table:
     """A line a cell: what keeps most first, and of these what leaves least text."""
     rounds = {len(of.kept) for of in found.values()}
     last = f"after {max(rounds)}" if len(rounds) == 1 else "in the end"
-    rows = [
+    rows = (
         {
             **_named(at),
-            last: Cell(
-                of.kept[-1].text(".2f"), of.kept[-1].mean, (of.kept[-1].low, of.kept[-1].high)
-            ),
+            last: drawn_interval(of.kept[-1], ".2f"),
             "facts": number_cell(of.facts[-1], 2),
             "of budget": number_cell(max(of.left), 2),
             "after 1": number_cell(of.kept[0].mean, 2),
@@ -215,14 +200,13 @@ def cells_table(found: Cells) -> Table:
             "histories": number_cell(of.histories, 0),
         }
         for at, of in _ranked(found)
-    ]
-    return Table.of("compaction", *words("compaction"), without_usual(rows, _usual(rows)))
+    )
+    return _unusual(Table.of("compaction", rows))
 
 
-def _usual(rows: Sequence[Mapping[str, Cell]]) -> dict[str, str]:
-    """What to leave out: what is 0 in all cells, and what all cells were asked for alike."""
-    alike = {column: rows[0][column].text for column in _ASKED if len(rows) > 1}
-    return {"guard": "", **_USUAL, **alike}
+def _unusual(table: Table) -> Table:
+    """Without what is 0 in all rows, and what all of several were asked for alike."""
+    return table.without(_USUAL, _ASKED if len(table.rows) > 1 else ())
 
 
 def _ranked(found: Cells) -> list[tuple[Place, Survival]]:
@@ -235,36 +219,25 @@ def _ranked(found: Cells) -> list[tuple[Place, Survival]]:
     return sorted(found.items(), key=key)
 
 
-def _named(at: Place) -> dict[str, Cell]:
+def _named(at: Place) -> dict[str, Value]:
     return {
-        "compactor": Cell(_compactor(at)), "guard": Cell(_GUARDS.get(at.guard, at.guard)),
-        "budget": number_cell(at.budget, 2), "histories of": Cell(at.style),
+        "compactor": _compactor(at), "guard": _GUARDS.get(at.guard, at.guard),
+        "budget": number_cell(at.budget, 2), "histories of": at.style,
         "tokens": number_cell(at.tokens, 0),
     }  # fmt: skip
 
 
-def _first_last(every: Sequence[Interval]) -> Cell:
-    if len(every) == 1:
-        return _share(every[0])
-    return Cell(f"{every[0].mean:.2f} → {every[-1].mean:.2f}", every[-1].mean)
-
-
 def _verdicts(found: Cells) -> Table:
     names = [name for name in VERDICTS if any(name in of.verdicts for of in found.values())]
-    rows = [
-        {
-            **_named(at),
-            **{VERDICTS[name]: _shares(of.verdicts.get(name)) for name in names},
-        }
+    rows = (
+        {**_named(at), **{VERDICTS[name]: _shares(of.verdicts.get(name)) for name in names}}
         for at, of in _ranked(found)
-    ]
-    return Table.of("verdicts", *words("verdicts"), without_usual(rows, _usual(rows)))
+    )
+    return _unusual(Table.of("verdicts", rows))
 
 
 def _shares(every: Sequence[float] | None) -> Cell:
-    if every is None:
-        return number_cell(0.0, 2)
-    return Cell(f"{every[0]:.2f} → {every[-1]:.2f}", every[-1])
+    return Cell(f"{every[0]:.2f} → {every[-1]:.2f}", every[-1]) if every else number_cell(0.0, 2)
 
 
 def _lines(records: Sequence[Record]) -> Table:
@@ -283,14 +256,13 @@ def _lines(records: Sequence[Record]) -> Table:
         if line
     ]  # fmt: skip
     texts = [{key: str(value) for key, value in row.items()} for row in rows[:_MOST_LINES]]
-    return Table.of("lines", *words("lines", most=_MOST_LINES), texts)
+    return Table.of("lines", texts, words("lines", most=_MOST_LINES))
 
 
 def charts(found: Cells) -> list[Chart]:
     """Rules left over rounds, a panel a budget and kind of history."""
-    title, caption = words("compaction_rounds")
     panels = [*_over_rounds(dict(_alone(found)))] if found else []
-    return [Chart(key="compaction", title=title, caption=caption, panels=panels)]
+    return [Chart("compaction", *words("compaction_rounds"), panels)]
 
 
 def _over_rounds(found: Cells) -> Iterator[Panel]:

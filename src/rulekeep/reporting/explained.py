@@ -11,7 +11,7 @@ from rulekeep.analysis.summary import Interval
 from rulekeep.analysis.table import Run
 from rulekeep.explain.record import GATE, Explanation, Probed, Trace
 from rulekeep.printable import name, one_line
-from rulekeep.reporting.tables import Cell, Table, Value, number_cell, words
+from rulekeep.reporting.tables import Cell, Table, Value, interval_cell, number_cell, words
 
 _STEPS = {
     "capture": "never written",
@@ -97,14 +97,11 @@ def _by_size(probed: Probed) -> dict[str, Interval]:
     return {step: parts[step] for step in sorted(lost, key=lambda step: -parts[step].mean)}
 
 
-def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
-    """What is lost at each step, and what each kind of token changes.
-
-    `placed` says of each row which run it is of.
-    """
-    losses: list[dict[str, Value]] = [
+def tables(found: Sequence[Explained]) -> list[Table]:
+    """What is lost at each step, and what each kind of token changes."""
+    losses = (
         {
-            **(one.place if placed else {}),
+            **one.place,
             "read at": number_cell(probed.context, 0),
             "most lost at": next((_NAMES[step] for step in _by_size(probed)), None),
             "after the rules": _cell(probed.places[0].found),
@@ -115,13 +112,13 @@ def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
         }
         for one in found
         for probed in one.explanation.probes
-    ]
-    writes: list[dict[str, Value]] = [
+    )
+    writes = (
         {
-            **(one.place if placed else {}),
+            **one.place,
             "layer": trace.layer,
-            "what": GATE if trace.part == GATE else f"change of {_name(trace.part)}",
-            "token": _name(trace.kind),
+            "what": GATE if trace.part == GATE else f"change of {name(trace.part)}",
+            "token": name(trace.kind),
             "tokens": number_cell(trace.n, 0),
             "mean": number_cell(trace.mean, 4),
             "zeros": trace.zeros,
@@ -129,11 +126,8 @@ def tables(found: Sequence[Explained], *, placed: bool = True) -> list[Table]:
         }
         for one in found
         for trace in one.traces
-    ]
-    return [
-        Table.of("lost", *words("lost"), losses),
-        Table.of("writes", *words("writes"), writes),
-    ]
+    )
+    return [Table.of("lost", losses), Table.of("writes", writes)]
 
 
 def charts(found: Sequence[Explained]) -> list[Chart]:
@@ -173,7 +167,7 @@ def _probes(found: Sequence[Explained]) -> list[Panel]:
 
 
 def _traces(found: Sequence[Explained]) -> list[Panel]:
-    kinds = dict.fromkeys(_name(trace.kind) for one in found for trace in one.traces)
+    kinds = dict.fromkeys(name(trace.kind) for one in found for trace in one.traces)
     look = styles([*kinds], [_RULE])
     panels = []
     for one in found:
@@ -184,8 +178,8 @@ def _traces(found: Sequence[Explained]) -> list[Panel]:
             # In the middle of a bin on a log axis.
             series = [
                 Series(
-                    label=_name(trace.kind),
-                    style=look[_name(trace.kind)],
+                    label=name(trace.kind),
+                    style=look[name(trace.kind)],
                     points=[
                         Point(((at.first + 1) * (at.last + 1)) ** 0.5, at.mean) for at in trace.bins
                     ],
@@ -195,7 +189,7 @@ def _traces(found: Sequence[Explained]) -> list[Panel]:
             # Small leaks show on a log axis; a kind that is never written has no place there.
             values = [point.y for line in series for point in line.points]
             is_log = 0 < min(values) < max(values) / _WIDE
-            where = f"{_name(part)}, layer {layer}"
+            where = f"{name(part)}, layer {layer}"
             unit = "mean, 0 to 1" if part == GATE else "mean change, 0 to 1"
             panels.append(
                 Panel(
@@ -210,9 +204,5 @@ def _traces(found: Sequence[Explained]) -> list[Panel]:
     return panels
 
 
-def _name(text: str) -> str:
-    return name(text, "(no name)")
-
-
 def _cell(part: Interval, sign: str = "") -> Cell:
-    return Cell(part.text(f"{sign}.3f", f"{sign}.2f"), part.mean)
+    return interval_cell(part, f"{sign}.3f", f"{sign}.2f")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from rulekeep.analysis.summary import Interval
@@ -12,12 +11,14 @@ from rulekeep.language.figures import Followed, Unread, admitted, cell, left_out
 from rulekeep.records import Record
 from rulekeep.reporting.page import FIRST, HELPS, LIMITS, SURVIVE, Answer
 from rulekeep.reporting.tables import (
+    MISSING,
     MISSING_CELL,
     Cell,
     Table,
     Value,
+    drawn_interval,
+    interval_cell,
     number_cell,
-    without_usual,
     words,
     words_list,
 )
@@ -129,20 +130,16 @@ def _answered(found: Cells) -> list[Table]:
             and name in of
         }
     least = [*columns.values()][-1] if len(kept) == 1 else _by_retention(kept)[-1][1].by_family
-    rows = [
-        {
-            "family": Cell(family),
-            **{name: number_cell(of.get(family), 2) for name, of in columns.items()},
-        }
+    rows: Iterator[dict[str, Value]] = (
+        {"family": family, **{name: number_cell(of.get(family), 2) for name, of in columns.items()}}
         for family in sorted(least, key=lambda family: least[family])
-    ]
+    )
     cell = f"{at.model} after {at.distance:,} tokens, {place_text(at, told_apart([at]))}"
-    table = Table.of("first-families", *words("families_first", cell=cell), rows)
-    ranked = sorted(_rows({at: found[at]}), key=lambda row: -(row["retention"].value or 0.0))
-    alike = {column: text for column, (text, *_) in ranked[0].items() if column not in _RANKED}
+    ranked = _rows({at: (found[at][0], dict(_by_retention(kept)))})
+    helps = Table.of("helps", ranked, words("helps", cell=cell))
     return [
-        replace(table, shaded=frozenset(table.header[1:])),
-        Table.of("helps", *words("helps", cell=cell), without_usual(ranked, alike)),
+        Table.of("first-families", rows, words("first_families", cell=cell), shaded=True),
+        helps.without({}, {*helps.header}.difference(_RANKED)),
     ]
 
 
@@ -194,31 +191,31 @@ def notes_of(records: Sequence[Record]) -> Iterator[str]:
     yield from dict.fromkeys(note for record in records for note in record.notes)
 
 
-def _rows(found: Cells) -> list[dict[str, Cell]]:
+def _rows(found: Cells) -> list[dict[str, Value]]:
     """A row a cell and compression."""
     return [
         {
-            "model": Cell(place.model),
-            "distance": Cell(f"{place.distance:,}", place.distance),
-            "chat": Cell(place.chat),
+            "model": place.model,
+            "distance": number_cell(place.distance, 0),
+            "chat": place.chat,
             "tokens": number_cell(record.costs.get("tokens_per_prompt"), 0),
-            "rules at": Cell(place.placement),
+            "rules at": place.placement,
             "rules": number_cell(place.rules, 0),
-            "mentions": Cell(place.mentions),
-            "control": Cell(place.control),
-            "families": Cell(place.families),
-            "replies": Cell(place.replies),
-            "compression": Cell(compression),
+            "mentions": place.mentions,
+            "control": place.control,
+            "families": place.families,
+            "replies": place.replies,
+            "compression": compression,
             "tokens left": number_cell(record.tokens_left.get(compression), 0),
             "KiB": number_cell(record.cache_bytes.get(compression, math.nan) / 1024, 0),
-            "retention": _interval(of.retention, drawn=True),
+            "retention": drawn_interval(of.retention),
             "said": _mean(of.said),
             "stored": _mean(of.stored),
             "floor": number_cell(None if _has_no_floor(place) else of.chance),
-            "over families": _interval(of.over_families),
+            "over families": interval_cell(of.over_families),
             "all rules": _mean(of.all_rules),
             "gain, nats": _mean(of.gain, 2),
-            "minus whole": _interval(of.difference),
+            "minus whole": interval_cell(of.difference),
             "prompts": number_cell(of.prompts, 0),
             "seed": number_cell(place.seed, 0),
         }
@@ -239,29 +236,27 @@ def _cells(found: Cells) -> Table:
     ]
     # A terminal has no room for what is the same in every row, and usual. Not known of any are an
     # endpoint's cache, and the tokens left in older records.
-    first, differing = next(iter(found)), _differing(found)
-    usual = {"tokens left": MISSING_CELL.text, "KiB": MISSING_CELL.text, **USUAL}
-    usual |= {key: str(getattr(first, key)) for key in APART[:3] if key not in differing}
+    usual = {"tokens left": MISSING, "KiB": MISSING, **USUAL}
     models = sorted({place.model for place in found})
-    title = ", ".join(["Rules in words", *models])
-    told = words("language", title=title, limits=limits)
-    return Table.of("language", *told, without_usual(_rows(found), usual))
+    told = words("language", models=models, limits=limits)
+    return Table.of("language", _rows(found), told).without(usual, APART[:3])
 
 
 def _families(found: Cells) -> Table:
     """A line a family and cell, a column a compression."""
     names = list(dict.fromkeys(one for _, kept in found.values() for one in kept))
-    rows, apart = list[dict[str, Value]](), told_apart(found)
-    for at, (_, kept) in found.items():
-        counts = next(iter(kept.values())).rules_of if kept else {}
-        for family, rules in sorted(counts.items()):
-            shares = {name: kept[name].by_family.get(family) for name in names if name in kept}
-            place: dict[str, Value] = {
-                "family": family, "distance": Cell(f"{at.distance:,}", at.distance),
-                "cell": place_text(at, apart), "rules": number_cell(rules, 0),
-            }  # fmt: skip
-            rows.append({**place, **{name: number_cell(shares.get(name), 2) for name in names}})
-    return Table.of("families", *words("families"), rows)
+    apart = told_apart(found)
+    rows = (
+        {
+            "family": family, "distance": number_cell(at.distance, 0),
+            "cell": place_text(at, apart), "rules": number_cell(rules, 0),
+            **dict.fromkeys(names),
+            **{name: number_cell(of.by_family.get(family), 2) for name, of in kept.items()},
+        }
+        for at, (_, kept) in found.items()
+        for family, rules in sorted(next(iter(kept.values())).rules_of.items() if kept else ())
+    )  # fmt: skip
+    return Table.of("families", rows)
 
 
 def _certificate(every: Mapping[Place, Sequence[Unread]]) -> Table:
@@ -270,14 +265,13 @@ def _certificate(every: Mapping[Place, Sequence[Unread]]) -> Table:
     names = dict.fromkeys(one.family for rows in every.values() for one in rows)
     apart = told_apart(every)
     # Two cells may be called alike.
-    header = ("family", *(f"{at.distance:,} {place_text(at, apart)}" for at in every))
-    rows = [
-        (Cell(name), *(_at_chance(of.get(name)) for of in by_family.values())) for name in names
-    ]
+    heads = (f"{at.distance:,} {place_text(at, apart)}" for at in every)
+    rows: Iterator[list[Value]] = (
+        [name, *(_at_chance(of.get(name)) for of in by_family.values())] for name in names
+    )
     scored = chosen(every)
     told = words("certificate", scored=scored, written=UNCHOSEN * (len(scored) < len(every)))
-    table = Table.of("certificate", *told, [])
-    return replace(table, header=header, rows=tuple(rows))
+    return Table.of_columns("certificate", ("family", *heads), rows, told)
 
 
 def chosen(places: Iterable[Place]) -> list[Place]:
@@ -297,16 +291,10 @@ def _at_chance(one: Unread | None) -> Cell:
     return Cell(text if one.is_at_chance else f"{text} off", one.share.mean)
 
 
-def _differing(places: Iterable[Place], keys: Sequence[str] = APART) -> list[str]:
-    """Which of these differ among cells."""
-    every = [*places]
-    return [key for key in keys if len({getattr(at, key) for at in every}) > 1]
-
-
 def told_apart(places: Iterable[Place], keys: Sequence[str] = APART) -> dict[Place, str]:
     """What tells each cell from others beside where its rules stand, in words."""
     every = [*places]
-    differing = _differing(every, keys)
+    differing = [key for key in keys if len({getattr(at, key) for at in every}) > 1]
     return {
         at: ", ".join(
             at.model if key == "model" else f"{key} {getattr(at, key)}" for key in differing
@@ -321,12 +309,6 @@ def place_text(place: Place, apart: Mapping[Place, str]) -> str:
     control = "" if place.control == "none" else place.control.replace("_", " ")
     mentions = MENTIONS.get(place.mentions, place.mentions)
     return ", ".join(filter(None, (mentions, place.chat, placement, control, apart[place])))
-
-
-def _interval(of: Interval | None, *, drawn: bool = False) -> Cell:
-    if of is None:
-        return MISSING_CELL
-    return Cell(of.text(), of.mean, (of.low, of.high) if drawn else None)
 
 
 def _mean(of: Interval | None, digits: int = 3) -> Cell:

@@ -16,24 +16,18 @@ from rulekeep.reporting.language import (
     place_text,
     told_apart,
 )
+from rulekeep.reporting.tables import words
 
 
 def charts(found: Cells) -> list[Chart]:
     """Retention over distance, and over the bytes of the cache."""
-    caption = (
-        "Rules that a model follows; bars are 95 % intervals of a bootstrap over prompts. Where "
-        "every option is mentioned too, this is binding. "
-        + ("The dotted line is chance." if chosen(found) else UNCHOSEN)
-    )
-    every = {
-        "language": ("Rules followed over the tokens read", [*_over_distance(found)]),
-        "language-bytes": ("Rules followed over the size of the cache", [*_over_bytes(found)]),
-    }
-    return [
-        Chart(key=key, title=title, caption=caption, panels=panels)
-        for key, (title, panels) in every.items()
-        if panels
+    dotted = "The dotted line is chance." if chosen(found) else UNCHOSEN
+    far, size = (words(name, dotted=dotted) for name in ("language_distance", "language_bytes"))
+    made = [
+        Chart("language", *far, [*_over_distance(found)]),
+        Chart("language-bytes", *size, [*_over_bytes(found)]),
     ]
+    return [one for one in made if one.panels]
 
 
 def _over_distance(found: Cells) -> Iterator[Panel]:

@@ -3,7 +3,6 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from rulekeep.analysis.groups import Group, Rates, against_attention
 from rulekeep.analysis.ranking import Ranked, Ranking
@@ -58,9 +57,9 @@ def ranked(ranking: Ranking) -> Table:
     known = {row.label for row in ranking.rows}
     every = dict.fromkeys(label for one in ranking.settings for label in one.untested)
     untested = [label for label in every if label not in known]
-    table = Table.of("ranking", *words("ranking", ranking=ranking, untested=untested), rows)
-    own = frozenset(n for n, row in enumerate(ranking.rows) if row.group.is_own)
-    return replace(table, own=own)
+    own = (n for n, row in enumerate(ranking.rows) if row.group.is_own)
+    said = words("ranking", ranking=ranking, untested=untested)
+    return Table.of("ranking", rows, said, own=own)
 
 
 def _ranked(row: Ranked, ranking: Ranking, tasks: Sequence[str]) -> dict[str, Value]:
@@ -85,8 +84,7 @@ def _ranked(row: Ranked, ranking: Ranking, tasks: Sequence[str]) -> dict[str, Va
 
 def of_groups(groups: Sequence[Group]) -> list[Table]:
     """What each variant scored, what that is worth, what it cost, and at which learning rate."""
-    makers = (scores, corrected, parts, costs, learning_rates)
-    return [make(groups) for make in makers]
+    return [make(groups) for make in (scores, corrected, parts, costs, learning_rates)]
 
 
 def scores(groups: Sequence[Group]) -> Table:
@@ -118,20 +116,20 @@ def scores(groups: Sequence[Group]) -> Table:
                     else seeds_cell(len(group.finite("retention", test))),
                 }
             )
-    return Table.of("scores", *words("scores"), rows)
+    return Table.of("scores", rows)
 
 
 def corrected(groups: Iterable[Group]) -> Table:
     """Every score of every cell, 0 at chance and 1 where all is right."""
-    rows: list[dict[str, Value]] = [
+    rows = (
         {
             **place,
             **{one.title: _beside_chance(group, figure, test) for figure, one in SCORES.items()},
             "seeds": seeds_cell(len(group.by_seed("retention", test, "corrected"))),
         }
         for group, test, place in _tested(groups)
-    ]
-    return Table.of("corrected", *words("corrected"), rows)
+    )
+    return Table.of("corrected", rows)
 
 
 def parts(groups: Iterable[Group]) -> Table:
@@ -143,7 +141,7 @@ def parts(groups: Iterable[Group]) -> Table:
         if any(shown.values()):
             seeds = seeds_cell(len(group.finite("retention", test)))
             rows.append({**place, **shown, "seeds": seeds})
-    return Table.of("parts", *words("parts"), rows)
+    return Table.of("parts", rows)
 
 
 def costs(groups: Iterable[Group]) -> Table:
@@ -168,7 +166,7 @@ def costs(groups: Iterable[Group]) -> Table:
                 "seeds": seeds_cell(len(seconds)),
             }
         )
-    return Table.of("costs", *words("costs"), rows)
+    return Table.of("costs", rows)
 
 
 def learning_rates(groups: Iterable[Group]) -> Table:
@@ -197,7 +195,7 @@ def learning_rates(groups: Iterable[Group]) -> Table:
                     "choice": verdict(rates, rate),
                 }
             )
-    return Table.of("learning-rates", *words("learning_rates", rule=RATE_RULE), rows)
+    return Table.of("learning-rates", rows, words("learning_rates", rule=RATE_RULE))
 
 
 def verdict(rates: Rates, rate: float) -> str:
@@ -220,7 +218,7 @@ def verdict(rates: Rates, rate: float) -> str:
 
 def failures(runs: Iterable[Run]) -> Table:
     """Runs that gave no whole result, and why."""
-    rows: list[dict[str, Value]] = [
+    rows = (
         {
             "status": run.record.status,
             **_place_of(run),
@@ -229,8 +227,8 @@ def failures(runs: Iterable[Run]) -> Table:
         }
         for run in sorted(runs, key=lambda run: run.record.status)
         if run.record.status != "done"
-    ]
-    return Table.of("failures", *words("failures"), rows)
+    )
+    return Table.of("failures", rows)
 
 
 def every_run(runs: Iterable[Run]) -> Table:
@@ -251,18 +249,18 @@ def every_run(runs: Iterable[Run]) -> Table:
                 "run": record.id,
             }
         )
-    return Table.of("runs", *words("runs"), rows)
+    return Table.of("runs", rows)
 
 
 def environments(runs: Iterable[Run]) -> Table:
     """The machines and versions the runs were made with, one line each."""
     counts = Counter(tuple(sorted(run.record.environment.items())) for run in runs)
     keys = dict.fromkeys(key for items in counts for key, _ in items)
-    rows: list[dict[str, Value]] = [
+    rows = (
         {**dict.fromkeys(keys), **dict(items), "runs": count}
         for items, count in counts.most_common()
-    ]
-    return Table.of("environment", *words("environment"), rows)
+    )
+    return Table.of("environment", rows)
 
 
 def csv_text(groups: Sequence[Group]) -> str:

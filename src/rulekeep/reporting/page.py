@@ -7,20 +7,18 @@ autoescape; figures as SVG, in which matplotlib escapes them.
 import base64
 import hashlib
 from collections.abc import Sequence
-from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from rulekeep.reporting.marked import MARKS, Piece, legend
+from rulekeep.reporting.tables import Table, template
 
 if TYPE_CHECKING:
     # Only a report draws: a page of examples waits for no plotting.
     from rulekeep.analysis.charts import Chart
     from rulekeep.analysis.panels import Picture
-    from rulekeep.reporting.tables import Table
 
 
 # What a reader of rules in words asks, in this order.
@@ -42,14 +40,14 @@ class Figure(NamedTuple):
 
     chart: "Chart"
     picture: "Picture"
-    values: "Table"
+    values: Table
 
 
 def render(
     *,
     summary: Sequence[str],
     figures: Sequence[Figure],
-    tables: Sequence["Table"],
+    tables: Sequence[Table],
     notes: Sequence[str],
     command: str,
     answers: Sequence[Answer] = (),
@@ -60,7 +58,7 @@ def render(
     """
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _template("report.html").render(
+    return template("report.html").render(
         summary=summary,
         figures=[(one, [Markup(svg) for svg in one.picture.panels]) for one in figures],
         tables=tables,
@@ -78,7 +76,7 @@ def render_examples(
     title: str, options: str, examples: Sequence[Sequence[Piece]], command: str
 ) -> str:
     """Examples of a task as text, with a legend of the marks that stand in them; no script."""
-    return _template("examples.html").render(
+    return template("examples.html").render(
         title=title,
         options=options,
         examples=examples,
@@ -87,18 +85,6 @@ def render_examples(
         command=command,
         style=Markup(_file("marks.css")),
     )
-
-
-@cache
-def _template(name: str) -> Template:
-    made = Environment(
-        loader=PackageLoader("rulekeep.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return made.get_template(name)
 
 
 def _file(name: str) -> str:

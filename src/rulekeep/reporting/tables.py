@@ -1,6 +1,6 @@
 """A table of a report, and the one way that values become text: for the page, Markdown and CSV.
 
-    Table.of("costs", *words("costs"), [{"task": "recite", "seconds": 1.5}])
+    Table.of("costs", [{"task": "recite", "seconds": 1.5}])
     markdown(table)
 
 Every text that a table shows is made one printable line here. Escaping for markup is left to each
@@ -15,12 +15,15 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
+from rulekeep.analysis.summary import ENOUGH_SEEDS, Interval, Summary
 from rulekeep.printable import one_line
 
 if TYPE_CHECKING:
+    from jinja2 import Template
+
     # Who prints a table waits for no plotting.
     from rulekeep.analysis.charts import Chart
 
@@ -64,12 +67,36 @@ class Table:
         return {name: meaning for name, _, meaning in every if name in self.header}
 
     @classmethod
-    def of(cls, key: str, title: str, meaning: str, rows: Sequence[Mapping[str, Value]]) -> "Table":
-        """A table of rows by column: all have the columns of the first, in its order."""
-        header = tuple(rows[0]) if rows else ()
-        cells = tuple(tuple(cell(row[column]) for column in header) for row in rows)
-        header = tuple(one_line(title) for title in header)
-        return cls(key=key, title=title, meaning=meaning, header=header, rows=cells)
+    def of(
+        cls,
+        key: str,
+        rows: Iterable[Mapping[str, Value]],
+        said: tuple[str, str] | None = None,
+        *,
+        own: Iterable[int] = (),
+        shaded: bool = False,
+    ) -> "Table":
+        """A table of rows by column, in the order of the first that has it.
+
+        `said` is its title and meaning; by default what templates/words.txt has under the key.
+        `shaded`: all columns but the first are of shares.
+        """
+        every = [*rows]
+        columns = dict.fromkeys(chain.from_iterable(every))
+        values = ([row.get(column) for column in columns] for row in every)
+        made = cls.of_columns(key, columns, values, said)
+        columns_shaded = made.header[1:] if shaded else ()
+        return replace(made, own=frozenset(own), shaded=frozenset(columns_shaded))
+
+    @classmethod
+    def of_columns(
+        cls, key: str, columns: Iterable[str], rows: Iterable[Iterable[Value]],
+        said: tuple[str, str] | None = None,
+    ) -> "Table":  # fmt: skip
+        """The same of rows in order, whose columns may have one name."""
+        title, meaning = said or words(key.replace("-", "_"))
+        header, cells = tuple(map(one_line, columns)), (tuple(map(cell, row)) for row in rows)
+        return cls(key=key, title=title, meaning=meaning, header=header, rows=tuple(cells))
 
     @property
     def few(self) -> frozenset[int]:
@@ -78,53 +105,55 @@ class Table:
             n for n, row in enumerate(self.rows) if any(c.text.endswith(_FEW) for c in row)
         )
 
+    @property
+    def columns(self) -> list[tuple[str, tuple[Cell, ...]]]:
+        """Each column with its cells; none of an empty table."""
+        return [*zip(self.header, zip(*self.rows, strict=True), strict=True)] if self.rows else []
+
     def filled(self) -> "Table":
         """Without the columns that have no value."""
+        return self.without(dict.fromkeys(self.header, MISSING))
+
+    def without(self, usual: Mapping[str, str], alike: Iterable[str] = ()) -> "Table":
+        """Without the columns that say the usual in every row, or, of `alike`, say one thing."""
+        said = {**usual, **{name: cells[0].text for name, cells in self.columns if name in alike}}
         kept = [
-            n for n in range(len(self.header)) if any(row[n].text != MISSING for row in self.rows)
+            (name, cells)
+            for name, cells in self.columns
+            if any(cell.text != said.get(name) for cell in cells)
         ]
-        rows = tuple(tuple(row[n] for n in kept) for row in self.rows)
-        return replace(self, header=tuple(self.header[n] for n in kept), rows=rows)
+        header, columns = zip(*kept, strict=True) if kept else ((), ())
+        return replace(self, header=header, rows=tuple(zip(*columns, strict=True)))
 
     def numbers(self) -> list[bool]:
         """For each column, whether it holds numbers, which stand to the right."""
-        found = []
-        for column in range(len(self.header)):
-            shown = [row[column] for row in self.rows if row[column].text != MISSING]
-            found.append(bool(shown) and all(cell.value is not None for cell in shown))
-        return found
+        shown = ([cell.value for cell in of if cell.text != MISSING] for _, of in self.columns)
+        return [bool(values) and None not in values for values in shown]
 
 
 def words(key: str, **values: object) -> tuple[str, str]:
     """The title of a table or a figure, and its meaning or caption, out of templates/words.txt."""
-    title, _, meaning = str(getattr(_texts(), key)(**values)).strip().partition("\n")
+    macro = getattr(template("words.txt").module, key)
+    title, _, meaning = str(macro(**values)).strip().partition("\n")
     return title, " ".join(meaning.split())
 
 
 def words_list(key: str) -> list[str]:
     """The lines of a list of templates/words.txt; none where it has no such list."""
-    macro = getattr(_texts(), key, None)
+    macro = getattr(template("words.txt").module, key, None)
     return str(macro()).strip().splitlines() if macro else []
 
 
-def without_usual(
-    rows: Sequence[Mapping[str, Cell]], usual: Mapping[str, str]
-) -> list[dict[str, Cell]]:
-    """Rows without the columns that are the same in all of them, and usual."""
-    shown = [
-        column
-        for column in (rows[0] if rows else ())
-        if any(row[column].text != usual.get(column) for row in rows)
-    ]
-    return [{column: row[column] for column in shown} for row in rows]
-
-
 @cache
-def _texts() -> Any:
+def template(name: str) -> "Template":
+    """A template of ours; what is put into a page is escaped there."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    made = Environment(loader=PackageLoader("rulekeep.reporting"), undefined=StrictUndefined)
-    return made.get_template("words.txt").module
+    made = Environment(
+        loader=PackageLoader("rulekeep.reporting"), undefined=StrictUndefined,
+        autoescape=name.endswith(".html"), trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return made.get_template(name)
 
 
 def cell(value: Value, digits: int = 3) -> Cell:
@@ -147,6 +176,16 @@ def number_cell(value: float | None, digits: int = 3) -> Cell:
         return MISSING_CELL
     # Rounded first: what is all but 0 has no sign.
     return Cell(f"{round(value, digits) + 0.0:,.{digits}f}", value)
+
+
+def interval_cell(of: Interval | None, form: str = ".3f", ends: str = "", to: str = " to ") -> Cell:
+    """A figure with its interval, as `Interval.text` says it, or that there is none."""
+    return MISSING_CELL if of is None else Cell(of.text(form, ends, to), of.mean)
+
+
+def drawn_interval(of: Interval, form: str = ".3f") -> Cell:
+    """The same of a share, which the page draws as a bar."""
+    return interval_cell(of, form)._replace(span=(of.low, of.high))
 
 
 def signed(difference: Summary | None) -> Cell:
@@ -174,24 +213,24 @@ def drawn(chart: "Chart") -> Table:
     several = len(panels) > 1 or len(names) > 1
     x_label = next((p.x_label for p in chart.panels if p.x_label), "context (tokens)")
     (y_label,) = names if len(names) == 1 else ("value",)
-    rows: list[dict[str, Value]] = []
-    for panel in chart.panels:
-        place = f"{panel.title}, {panel.y_label}" if len(names) > 1 else panel.title
-        for series in panel.series:
-            for point in series.points:
-                x = round(point.x) if panel.x_ticks else point.x
-                rows.append(
-                    {
-                        **({"panel": place} if several else {}),
-                        "variant": series.label,
-                        x_label.removesuffix(", log scale"): _to_four_digits(x),
-                        y_label: _to_four_digits(point.y),
-                        "low": _to_four_digits(point.low),
-                        "high": _to_four_digits(point.high),
-                        "seeds": None if point.seeds is None else seeds_cell(point.seeds),
-                    }
-                )
-    return Table.of(f"values-{chart.key}", f"Values of the figure: {chart.title}", "", rows)
+    rows = (
+        {
+            **({"panel": place} if several else {}),
+            "variant": series.label,
+            x_label.removesuffix(", log scale"): _to_four_digits(
+                round(point.x) if panel.x_ticks else point.x
+            ),
+            y_label: _to_four_digits(point.y),
+            "low": _to_four_digits(point.low),
+            "high": _to_four_digits(point.high),
+            "seeds": None if point.seeds is None else seeds_cell(point.seeds),
+        }
+        for panel in chart.panels
+        for place in [f"{panel.title}, {panel.y_label}" if len(names) > 1 else panel.title]
+        for series in panel.series
+        for point in series.points
+    )
+    return Table.of(f"values-{chart.key}", rows, (f"Values of the figure: {chart.title}", ""))
 
 
 def _to_four_digits(value: float | None) -> Cell | None:
@@ -222,21 +261,14 @@ def csv_lines(header: Sequence[str], lines: Iterable[Iterable[object]]) -> str:
     """A CSV with numbers unrounded and no text that a spreadsheet runs."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    for line in lines:
-        writer.writerow([_csv_cell(value) for value in line])
+    writer.writerows([header, *(map(_csv_cell, line) for line in lines)])
     return buffer.getvalue()
 
 
-def _csv_cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else ""
-    if isinstance(value, int):
-        return str(value)
-    text = str(value)
+def _csv_cell(value: object) -> object:
+    if not isinstance(value, str):
+        return None if isinstance(value, float) and not math.isfinite(value) else value
     # Some programs read ＝ (U+FF1D) and its like as the ASCII letter that they stand for.
-    opens = unicodedata.normalize("NFKC", text.lstrip()[:1])
+    opens = unicodedata.normalize("NFKC", value.lstrip()[:1])
     is_formula = opens[:1] in ("=", "+", "-", "@", "|", "%", "\N{MINUS SIGN}")
-    return f"'{text}" if is_formula else text
+    return f"'{value}" if is_formula else value

@@ -100,7 +100,13 @@ def report_on(folders: Sequence[str], out: str | os.PathLike[str] | None) -> Rep
     explanations, speeds = of_kind(values, Explanation, lost), of_kind(values, SpeedRecord, lost)
     left_out = [*(line for one in kept for line in one.left_out), *lost]
     if not (records or speeds):
-        raise _nothing_of(roots[0], left_out)
+        if left_out:
+            lost_one = left_out[0].removesuffix("; left out")
+            raise UsageError(f"{lost_one}; there is no other record: put it back as it was")
+        if not run_folders(roots[0]):
+            raise no_runs(roots[0])
+        again = f"rulekeep resume {pasted(roots[0])}"
+        raise UsageError(f"{roots[0]}: has no record yet; let {again} make some")
     unfinished = [
         line for root, own in zip(roots, kept, strict=True) if (line := unfinished_line(root, own))
     ]
@@ -158,15 +164,6 @@ def rivals(records: Sequence[Record]) -> list[Record]:
         for one in shipped
         if one.spec.mixer == BASELINE and one.id not in given and one.protocol in known
     ]
-
-
-def _nothing_of(root: Path, left_out: Sequence[str]) -> UsageError:
-    if left_out:
-        line = left_out[0].removesuffix("; left out")
-        return UsageError(f"{line}; there is no other record: put it back as it was")
-    if not run_folders(root):
-        return no_runs(root)
-    return UsageError(f"{root}: has no record yet; let rulekeep resume {pasted(root)} make some")
 
 
 def write_report(

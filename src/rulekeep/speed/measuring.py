@@ -1,6 +1,6 @@
 """What one process measures of speed: steps, tokens one by one, or peak memory.
 
-    measure(Job(spec, Point(part="model", threads=1, context=1028)), progress)
+    measure(spec, Point(part="model", threads=1, context=1028), progress)
 
 A step is a forward and a backward pass without an optimiser. It is of the whole model (embeddings,
 mixers, feed-forward layers, head, and a cross-entropy at every position), or of one mixer alone
@@ -42,13 +42,6 @@ _Row: TypeAlias = "dict[Figure, Sequence[float] | str]"
 _Rows = dict[tuple[int | None, str], _Row]
 
 
-class Job(NamedTuple):
-    """What a process has to measure."""
-
-    spec: SpeedSpec
-    point: Point
-
-
 class CallCounter(TorchDispatchMode):
     """Counts the operators that torch dispatches inside the `with` block, and their products.
 
@@ -72,12 +65,11 @@ class CallCounter(TorchDispatchMode):
         return result
 
 
-def measure(job: Job, progress: Progress) -> tuple[Measured, ...]:
+def measure(spec: SpeedSpec, point: Point, progress: Progress) -> tuple[Measured, ...]:
     """Measure a point, in a process that has measured nothing else.
 
     A mixer that fails gets a row that says why.
     """
-    spec, point = job
     costs.prepare_process(point.threads)
     start, elsewhere = time.perf_counter(), _seconds_elsewhere()
     if point.part in ("model", "mixer"):

@@ -56,6 +56,17 @@ class Reader:
                 "add_bos_token=False to --model_args, or leave the family out of families"
             )
 
+    def check_words(self, words: Sequence[str]) -> None:
+        """Raise where two words are the same tokens: whoever says one would say the other."""
+        known: dict[tuple[int, ...], str] = {}
+        for word in words:
+            other = known.setdefault(tuple(self._encoded(word)), word)
+            if other != word:
+                raise UsageError(
+                    f"model: its tokenizer reads {other!r} and {word!r} alike; it lacks words of "
+                    "this task, so make one of them"
+                )
+
     def _encoded(self, text: str) -> list[int]:
         begun = self.tokenizer.bos_token or self.tokenizer.eos_token
         added = False if begun and text.startswith(begun) else self._added

@@ -33,6 +33,7 @@ def _rows(name: str, reader: Reader, given: Document) -> Iterator[dict[str, Any]
     context, examples, seed = (asked.pop(key) for key in USUAL)
     cls: Any = TASKS.find(name)
     task = make(f"task {name!r}", cls, cls.options_type.parse(**asked))
+    reader.check_words(task.vocabulary)
     sample = task.sample("test", context, examples, seed=seed)
     # So many take readers without memory seconds, and tell chance to a hundredth.
     readings = certify(task, context, examples=1000, seed=seed).readings
