@@ -191,12 +191,6 @@ def test_records_are_flat_rows_with_every_column(tmp_path: Path) -> None:
         rk.load_records(tmp_path / "none")
 
 
-def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
-    name = tiny.plugin(tmp_path, "breaks", forward="raise RuntimeError('no more')")
-    with pytest.raises(rk.RunFailedError, match="failed: RuntimeError: no more"):
-        rk.run(mixer=name, out=tmp_path / "runs", **SMALL)
-
-
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
