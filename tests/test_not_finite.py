@@ -15,7 +15,7 @@ from rulekeep.analysis.flat import flat
 from rulekeep.checks.screening import screen
 from rulekeep.mixers.base import MixerError
 from rulekeep.records import Record
-from rulekeep.records.pack import CorruptRecordError
+from rulekeep.records.identity import CorruptRecordError
 from rulekeep.reporting.write import write_report
 from rulekeep.running.causality import moved
 from rulekeep.running.evaluation import LogitsPredictor, NotFiniteError, evaluate_samples

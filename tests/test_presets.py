@@ -10,7 +10,7 @@ import torch
 from report_records import asked, typed
 from scripts import script
 
-from rulekeep.commands.options import named_options
+from rulekeep.commands.runs import named_options
 from rulekeep.records.store import Record
 from rulekeep.running.building import own_options_first, resolve
 from rulekeep.running.costs import state_bytes

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rulekeep.commands.options import spec_values
+from rulekeep.commands.runs import spec_values
 from rulekeep.specs import RunSpec, UsageError, article_cells
 
 ROOT = Path(__file__).parent.parent
