@@ -12,11 +12,10 @@ from leaks import Honest
 from torch import Tensor, nn
 
 from rulekeep.checks import mixers, properties
-from rulekeep.checks.differences import Differences
-from rulekeep.checks.measures import trace_half_life
 from rulekeep.checks.mixers import check_mixer
+from rulekeep.checks.numerics import trace_half_life
 from rulekeep.checks.rows import Row
-from rulekeep.checks.subject import Verdict
+from rulekeep.checks.subject import Differences, Verdict
 from rulekeep.mixers import Stateless
 from rulekeep.mixers.base import Outside
 from rulekeep.running.model import LanguageModel

@@ -12,7 +12,7 @@ from report_records import record as made_record
 
 import rulekeep as rk
 from rulekeep.analysis.flat import flat
-from rulekeep.checks.screening import screen
+from rulekeep.checks.mixers import screen
 from rulekeep.mixers.base import MixerError
 from rulekeep.records import Record
 from rulekeep.records.identity import CorruptRecordError

@@ -14,7 +14,7 @@ from typing import get_args
 
 import torch
 
-from rulekeep.checks.measures import HORIZON, state_sizes, trace_half_life
+from rulekeep.checks.numerics import HORIZON, state_sizes, trace_half_life
 from rulekeep.mixers import MIXERS, Mixer
 from rulekeep.printable import markdown_table
 from rulekeep.running.costs import flops

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rulekeep.checks.screening import screen
+from rulekeep.checks.mixers import screen
 from rulekeep.console import EXIT_USAGE, say, tell
 from rulekeep.records import Record
 from rulekeep.records.folders import make_folder

@@ -6,7 +6,7 @@
 A causal model gives the same both ways, up to rounding. A model that sees later tokens does not: a
 token that is not given cannot be seen. The model itself is asked nothing, and no place of an answer
 is trusted: `AnswerCheck` compares the answers that are scored. For a mixer alone, `changes` and
-`in_pieces` make the inputs to compare, before a run (`checks.screening`) and in `rulekeep check`
+`in_pieces` make the inputs to compare, before a run (`checks.mixers`) and in `rulekeep check`
 (`checks.properties`).
 """
 

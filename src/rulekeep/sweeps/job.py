@@ -66,7 +66,7 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracker: str) -> s
         take_gpu(getattr(resolved.spec, "device", "cpu"))
         # Not where it is planned: what hangs or crashes takes no more than its own run.
         if any(map(is_outside, resolved.versions)):
-            from rulekeep.checks.screening import screen
+            from rulekeep.checks.mixers import screen
 
             screen(resolved)
     # Only here is what trains loaded, and torch with it.
