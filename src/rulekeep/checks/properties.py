@@ -131,10 +131,11 @@ def causal(subject: Subject) -> Verdict:
             return False, f"{said} ({size})"
         for cut, before, after in texts:
             seen = min(cut - past, known)
-            pair = ({"output": read[:, :seen]} for read in (after, before))
+            found, expected = ({"output": read[:, :seen]} for read in (after, before))
             # What rounds by the largest of a whole text, as an FFT, is let be.
             largest = max(largest_of(before), largest_of(after))
-            differences.add(*pair, f"{size}, tokens from {cut - past} on replaced", largest)
+            where = f"{size}, tokens from {cut - past} on replaced"
+            differences.add(found, expected, where, largest)
     holds, said = differences.verdict
     return holds, said if holds else f"it sees later tokens: {said}"
 

@@ -17,8 +17,8 @@ class RunFailedError(RuntimeError):
 USAGE = f"{UsageError.__name__}: "
 Progress: TypeAlias = Callable[[int], None]
 # A job's function gets the job and a callback for the number of steps it has done. It must
-# be importable by name: other processes run it.
-JobFunction: TypeAlias = Callable[[Any, Progress], Any]
+# be importable by name: other processes run it. As `module:function` they alone import it.
+JobFunction: TypeAlias = Callable[[Any, Progress], Any] | str
 
 
 class Started(NamedTuple):
