@@ -74,7 +74,8 @@ def named(y: Tensor, state: Any) -> dict[str, Tensor]:
 def run(mixer: Mixer, x: Tensor, state: Any, split: Sequence[int]) -> dict[str, Tensor]:
     """Run `x` in successive pieces: outputs, the last state, and every gradient."""
     leaves = _leaves(mixer, x, state)
-    return _with_gradients(_joined(mixer, leaves, state, split), leaves)
+    state = like(state, [leaves[name] for name in of_state(state)])
+    return _with_gradients(named(*in_pieces(mixer, leaves["x"], split, state)), leaves)
 
 
 def gradients(mixer: Mixer, x: Tensor, function: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
@@ -109,13 +110,6 @@ def _leaves(mixer: Mixer, x: Tensor, state: Any) -> dict[str, Tensor]:
     }
     trained = {name: part for name, part in mixer.named_parameters() if part.requires_grad}
     return {**fresh, **trained}
-
-
-def _joined(
-    mixer: Mixer, leaves: Mapping[str, Tensor], state: Any, split: Sequence[int]
-) -> dict[str, Tensor]:
-    state = like(state, [leaves[name] for name in of_state(state)])
-    return named(*in_pieces(mixer, leaves["x"], split, state))
 
 
 def _with_gradients(outputs: dict[str, Tensor], leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from rulekeep.records.store import (
     write_record,
 )
 from rulekeep.running import costs
-from rulekeep.running.model_figures import decoding, is_validated, row_of, test_examples
+from rulekeep.running.model_figures import decoding, row_of, test_examples
 from rulekeep.running.trained import check_length, kept_model, resolve_done
 from rulekeep.running.weights import WeightsError
 from rulekeep.specs import UsageError
@@ -95,7 +95,7 @@ def _add(
     for number, context in enumerate(wanted, start=1):
         progress(number)
         rows, spec = [*values["evaluations"]], resolved.spec
-        if is_validated(spec, context):
+        if context <= spec.context:
             more = spec.validation_examples
             rows.append(row_of(made.model, resolved, "validation", context, more))
         rows.append(row_of(made.model, resolved, "test", context, wanted[context]))

@@ -25,8 +25,8 @@ from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import (
     evaluations,
     history_row,
+    is_defined,
     model_costs,
-    undefined_tests,
     validate,
 )
 from rulekeep.running.training import (
@@ -73,7 +73,11 @@ def run(
     rows = []
     if diverged is None:
         rows = evaluations(model, resolved)
-        notes += undefined_tests(spec)
+        notes += [
+            f"test at {context}: not defined, learned positions end at {spec.context}"
+            for context in spec.tested
+            if not is_defined(spec, context)
+        ]
     return {
         **({"status": "diverged", "reason": diverged} if diverged else how_ended(rows)),
         "spec": spec.model_dump(mode="json"),
