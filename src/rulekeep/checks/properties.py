@@ -191,7 +191,8 @@ def loop(subject: Subject) -> Verdict:
     """The form that runs, and the formula a token at a time."""
     if subject.make_loop is None:
         return None, "skipped: there is no option serial, so no loop of its own to compare with"
-    differences, fast, slow = subject.differences(), subject.made(), subject.made(loop=True)
+    differences, fast = subject.differences(), subject.made()
+    slow = subject._replace(make=subject.make_loop).made()
     slow.load_state_dict(fast.state_dict())
     for size in subject.sizes:
         if size.batch == 1:

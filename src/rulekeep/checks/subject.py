@@ -256,27 +256,25 @@ class Subject(NamedTuple):
     # Outputs that end at some length are no fault of it: the evaluation says where they end.
     may_end: bool = False
 
-    def made(self, *, loop: bool = False) -> Mixer:
+    def made(self) -> Mixer:
         """The mixer, always with the same weights; complex ones with parts of this precision.
 
         A gate or projection that starts at 0 hides what it lets through after training. So trained
         weights that start at 0 are small random numbers. One that is 0 only in places may be a
         mask, and stays.
         """
-        mixer, stream = self.as_it_starts(loop=loop), torch.Generator().manual_seed(3)
+        mixer, stream = self.as_it_starts(), torch.Generator().manual_seed(3)
         with torch.no_grad():
             for part in mixer.parameters():
                 if part.requires_grad and not is_lazy(part) and not part.any():
                     part.copy_(0.1 * torch.randn(part.shape, generator=stream, dtype=torch.float64))
         return mixer
 
-    def as_it_starts(self, *, loop: bool = False) -> Mixer:
+    def as_it_starts(self) -> Mixer:
         """The same with the zeros that it starts with."""
-        make = self.make_loop if loop else self.make
-        assert make is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
-            mixer = in_precision(make().to(self.device), self.dtype)
+            mixer = in_precision(self.make().to(self.device), self.dtype)
         return in_eval_mode(mixer) if self.scored else mixer
 
     def drawn(self, batch: int, time: int, seed: int = 0) -> Tensor:

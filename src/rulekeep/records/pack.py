@@ -32,16 +32,29 @@ def packed(records: Iterable[dict[str, Any]]) -> bytes:
     """The file of these records, each without its checksum."""
     given = list(records)
     tight = [_in_columns(record) for record in given]
-    counts: Counter[str] = Counter()
-    for record in tight:
-        for value in record.values():
-            counts.update(_parts(value))
-    names: dict[str, str] = {}
-    shared: dict[str, Any] = {}
-    lines = [
-        {key: _named(value, counts, names, shared) for key, value in record.items()}
-        for record in tight
-    ]
+    counts = Counter(part for record in tight for one in record.values() for part in _parts(one))
+    names, shared = dict[str, str](), dict[str, Any]()
+
+    def named(value: Any) -> Any:
+        """A value with its shared parts replaced by their names."""
+        if not isinstance(value, (dict, list)):
+            return value
+        text = _text(value)
+        if text in names:
+            return {_NAME: names[text]}
+        if isinstance(value, list):
+            inner: Any = [named(one) for one in value]
+        elif _COLUMNS in value:
+            inner = {_COLUMNS: {key: named(one) for key, one in value[_COLUMNS].items()}}
+        else:
+            inner = {key: named(one) for key, one in value.items()}
+        if counts[text] < 2:
+            return inner
+        names[text] = name = f"{len(names):x}"
+        shared[name] = inner
+        return {_NAME: name}
+
+    lines = [{key: named(value) for key, value in record.items()} for record in tight]
     for line, record in zip(lines, given, strict=True):
         line["checksum"] = checksum(record)
     head = [{_SHARED: shared}] if shared else []
@@ -108,25 +121,3 @@ def _parts(value: Any) -> Iterator[str]:
         inner = value.get(_COLUMNS, value) if isinstance(value, dict) else value
         for one in inner.values() if isinstance(inner, dict) else inner:
             yield from _parts(one)
-
-
-def _named(value: Any, counts: Counter[str], names: dict[str, str], shared: dict[str, Any]) -> Any:
-    """A value with its shared parts replaced by their names."""
-    if not isinstance(value, (dict, list)):
-        return value
-    text = _text(value)
-    is_shared = counts[text] > 1
-    if is_shared and text in names:
-        return {_NAME: names[text]}
-    inner: Any
-    if isinstance(value, list):
-        inner = [_named(one, counts, names, shared) for one in value]
-    else:
-        columns = value.get(_COLUMNS, value)
-        inner = {key: _named(one, counts, names, shared) for key, one in columns.items()}
-        inner = {_COLUMNS: inner} if _COLUMNS in value else inner
-    if not is_shared:
-        return inner
-    names[text] = name = f"{len(names):x}"
-    shared[name] = inner
-    return {_NAME: name}
