@@ -14,7 +14,7 @@ one. `published.py` says what else surrounds the memory, here and in the layers 
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -36,6 +36,8 @@ class MatrixState(NamedTuple):
     memory: Float[Tensor, "batch heads key_width value_width"]
 
 
+# What `_read` gives: what is read at each token, and the state's tensors after the last.
+Found: TypeAlias = tuple[Tensor, *tuple[Tensor, ...]]
 _KERNEL = 4
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -375,9 +377,7 @@ class DeltaMixer(GatedMixer):
             return empty
         return extended(empty, pending=self._zeros(batch_size, self.gate_kernel - 1, self.heads))
 
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    def _read(self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor) -> Found:
         memory, *due = state
         z, pending = self._gate_sums(x, due.pop(0) if self.has_pending else None)
         strength, due = self._opened(z, due)

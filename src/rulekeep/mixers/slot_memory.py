@@ -19,7 +19,7 @@ from torch.nn import functional
 from rulekeep.kernels.chunks import unit
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
 from rulekeep.mixers.base import Count
-from rulekeep.mixers.matrix import GatedMixer
+from rulekeep.mixers.matrix import Found, GatedMixer
 from rulekeep.mixers.published import OUR_SLOTS, Parts
 
 
@@ -64,9 +64,7 @@ class SlotMixer(GatedMixer):
             self._zeros(*shape, self.key_width), self._zeros(*shape, self.value_width)
         )
 
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    def _read(self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor) -> Found:
         return self._written(queries_keys, values, self._log_decay(x), *state)
 
     def _written(
@@ -75,7 +73,7 @@ class SlotMixer(GatedMixer):
         values: Tensor,
         gate: Float[Tensor, "batch time heads slots"],
         *state: Tensor,
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    ) -> Found:
         """What is read, and the slots afterwards."""
         queries, keys = functional.silu(queries_keys).chunk(2, dim=-2)
         if self.parts.key_norm:
