@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from rulekeep.kernels.chunks import unit
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
-from rulekeep.mixers.base import Count
+from rulekeep.mixers.base import Count, Vectors
 from rulekeep.mixers.matrix import Found, GatedMixer
 from rulekeep.mixers.published import OUR_SLOTS, Parts
 
@@ -47,13 +47,11 @@ class SlotMixer(GatedMixer):
             self.key_norm_weight = nn.Parameter(full)
 
     @abstractmethod
-    def _log_decay(
-        self, x: Float[Tensor, "batch time width"]
-    ) -> Float[Tensor, "batch time heads slots"]:
+    def _log_decay(self, x: Vectors) -> Float[Tensor, "batch time heads slots"]:
         """The logarithm of α, at most 0."""
 
     def write_strength(
-        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+        self, x: Vectors, state: Any | None = None
     ) -> Float[Tensor, "batch time heads*slots"]:
         """1 − α of each slot, from 0 to 1: what `rulekeep explain` traces."""
         return -torch.expm1(self._log_decay(x)).flatten(-2)
