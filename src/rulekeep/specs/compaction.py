@@ -81,13 +81,8 @@ class CompactionSpec(Spec):
 
     @property
     def label(self) -> str:
-        extra = "".join(
-            f", {text}"
-            for text, usual in (
-                (self.guard, "none"), (self.control, "none"), (self.model, ""),
-            )
-            if text != usual
-        )  # fmt: skip
+        said = (self.guard, self.control, self.model or "none")
+        extra = "".join(f", {text}" for text in said if text != "none")
         name = Path(self.compactor.removeprefix("saved:")).name
         return f"{name}@{self.budget:g}, {self.style}, {self.tokens:,} tokens{extra}"
 
