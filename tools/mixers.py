@@ -77,7 +77,7 @@ def measured(name: str, kind: type[Mixer]) -> list[str]:
     torch.manual_seed(0)
     mixer = kind(WIDTH)
     stated, traced = mixer.memory_half_life_tokens, trace_half_life(mixer, WIDTH)
-    sizes = [size.bytes for size in state_sizes(mixer, WIDTH, SIZES)]
+    sizes = [*state_sizes(mixer, WIDTH, SIZES).values()]
     x = torch.randn(1, SIZES[1], WIDTH)
     with torch.no_grad():
         _, state = mixer(x)

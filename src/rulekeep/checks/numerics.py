@@ -4,8 +4,8 @@ What is measured at initialisation feeds standard normal vectors, as the norm of
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -118,12 +118,12 @@ def follows(subject: Subject) -> Verdict:
 def state_size(subject: Subject) -> Verdict:
     """How the state grows, counted from its tensors; growing is no fault."""
     subject = subject._replace(dtype=torch.float32)
-    sizes = list(state_sizes(subject.as_it_starts(), subject.width))
+    sizes = state_sizes(subject.as_it_starts(), subject.width)
     first, *_, last = sizes
-    if len({size.bytes for size in sizes}) == 1:
-        return True, f"constant: {last.bytes:,} bytes at {first.tokens} to {last.tokens:,} tokens"
-    listed = ", ".join(f"{size.bytes:,} at {size.tokens:,}" for size in sizes)
-    a_token = (last.bytes - first.bytes) / (last.tokens - first.tokens)
+    if len({*sizes.values()}) == 1:
+        return True, f"constant: {sizes[last]:,} bytes at {first} to {last:,} tokens"
+    listed = ", ".join(f"{size:,} at {tokens:,}" for tokens, size in sizes.items())
+    a_token = (sizes[last] - sizes[first]) / (last - first)
     return True, f"growing, {a_token:,.0f} bytes a token: {listed} tokens"
 
 
@@ -149,29 +149,19 @@ _BEFORE = 16
 HORIZON = 4095
 
 
-def device_of(mixer: Mixer) -> torch.device:
-    """The device of its weights."""
-    return next(mixer.parameters(), torch.empty(0)).device
-
-
-class StateSize(NamedTuple):
-    """Bytes of the state of one sequence after this many tokens, counted from its tensors."""
-
-    tokens: int
-    bytes: int
-
-
 @torch.no_grad()
-def state_sizes(mixer: Mixer, width: int, tokens: Sequence[int] = SIZED_AT) -> Iterator[StateSize]:
-    """The size of a state after each of these lengths, in rising order."""
+def state_sizes(mixer: Mixer, width: int, tokens: Sequence[int] = SIZED_AT) -> dict[int, int]:
+    """Bytes of the state of one sequence after each of these lengths, in rising order."""
     stream, state, length = torch.Generator().manual_seed(0), None, 0
-    device = device_of(mixer)
+    sizes = dict[int, int]()
+    device = next(mixer.parameters(), torch.empty(0)).device
     for goal in tokens:
         while length < goal:
             time = min(_PIECE, goal - length)
             _, state = mixer(torch.randn(1, time, width, generator=stream).to(device), state)
             length += time
-        yield StateSize(goal, state_bytes([state]))
+        sizes[goal] = state_bytes([state])
+    return sizes
 
 
 @torch.no_grad()
@@ -183,7 +173,7 @@ def trace_half_life(mixer: Mixer, width: int) -> float | None:
     trace.
     """
     stream = torch.Generator().manual_seed(0)
-    device = device_of(mixer)
+    device = next(mixer.parameters(), torch.empty(0)).device
     x = torch.randn(8, _BEFORE + 1 + HORIZON, width, generator=stream).to(device)
     other = x.clone()
     other[:, _BEFORE] = torch.randn(8, width, generator=stream).to(device)
