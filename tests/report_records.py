@@ -7,7 +7,7 @@ from typing import Any
 
 from rulekeep.analysis.groups import Group, grouped
 from rulekeep.analysis.table import Run, tabulated
-from rulekeep.records import Record, RecordedSpec
+from rulekeep.records import Record
 
 # A record as JSON has it.
 Values = dict[str, Any]
@@ -37,9 +37,7 @@ def groups_of(values: Iterable[Record | Values]) -> list[Group]:
 
 def asked(record: Record, **fields: Any) -> Record:
     """The same record, as if this had been asked for."""
-    known = {key: value for key, value in fields.items() if key in RecordedSpec.model_fields}
-    rest = {**record.spec.rest, **{key: fields[key] for key in fields.keys() - known.keys()}}
-    spec = record.spec.model_copy(update={**known, "rest": rest})
+    spec = record.spec.model_copy(update=fields)
     return record.model_copy(update={"spec": spec, "asked": {**record.asked, **fields}})
 
 

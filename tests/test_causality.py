@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rulekeep.article.cell import run as run_cell
 from rulekeep.article.models import published_model
-from rulekeep.checks.screening import screen
+from rulekeep.checks.mixers import screen
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import Mixer, MixerError, Outside, start_step
 from rulekeep.records.store import RunFolder

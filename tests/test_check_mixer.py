@@ -11,9 +11,9 @@ from leaks import Honest
 from torch import Tensor, nn
 
 from rulekeep.checks import mixers, properties
-from rulekeep.checks.differences import Differences
 from rulekeep.checks.mixers import check_mixer
 from rulekeep.checks.rows import Row
+from rulekeep.checks.subject import Differences
 from rulekeep.mixers import Stateless
 
 WIDTH, LENGTHS = 8, (1, 2, 17, 33)

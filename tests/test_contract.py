@@ -10,12 +10,11 @@ import pytest
 import torch
 from small_pieces import pieces_of
 
-from rulekeep.checks import measures, mixers, numerics, probes, properties
-from rulekeep.checks.differences import Differences
+from rulekeep.checks import mixers, numerics, properties, subject
 from rulekeep.checks.mixers import check_mixer
 from rulekeep.checks.numerics import HARD
 from rulekeep.checks.properties import PROPERTIES
-from rulekeep.checks.subject import Subject
+from rulekeep.checks.subject import Differences, Subject
 from rulekeep.mixers import MIXERS
 from rulekeep.registry import parameters_of
 from rulekeep.running.building import mixer_maker, mixer_options
@@ -66,9 +65,9 @@ def shorten(monkeypatch: pytest.MonkeyPatch, *, variant: bool) -> None:
             monkeypatch.setattr(module, "ROUND", 128)
             monkeypatch.setattr(module, "LONG", 140)
         monkeypatch.setattr(numerics, "HARD", 64)
-    monkeypatch.setattr(measures, "HORIZON", 255 if variant else 1023)
+    monkeypatch.setattr(numerics, "HORIZON", 255 if variant else 1023)
     sizes = (64, 256, 1028) if variant else (64, 256, 1028, 4096)
-    monkeypatch.setattr(numerics, "state_sizes", partial(measures.state_sizes, tokens=sizes))
+    monkeypatch.setattr(numerics, "state_sizes", partial(numerics.state_sizes, tokens=sizes))
 
 
 @pytest.mark.slow
@@ -103,10 +102,10 @@ def test_inputs_of_a_thousand_in_float32_are_near_float64(case: str) -> None:
     name, options = EVERY[case]
     kind = MIXERS[name]
     make = mixer_maker(name, kind, 64, mixer_options(name, kind, options))
-    x = 1e3 * probes.drawn(1, HARD, 64)
+    x = 1e3 * subject.drawn(1, HARD, 64)
     with torch.no_grad():
         found, expected = (
-            probes.named(*Subject(make, None, 64, [], [], dtype=dtype).made()(x.to(dtype)))
+            subject.named(*Subject(make, None, 64, [], [], dtype=dtype).made()(x.to(dtype)))
             for dtype in (torch.float32, torch.float64)
         )
     # A head of four channels instead of 16 could have none left: exp(-1000) is 0 in float32.

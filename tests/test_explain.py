@@ -13,8 +13,8 @@ from reading import ALL_BUT_RECALL
 from torch import Tensor
 
 from rulekeep.analysis.summary import wilson
-from rulekeep.commands.done import explain_job
 from rulekeep.explain import explaining
+from rulekeep.explain.explaining import write_explanation
 from rulekeep.explain.record import GATE, RECORD, Explanation, Job, Probed, read_explanation
 from rulekeep.explain.states import drawn, reads, samples, states_at
 from rulekeep.explain.traces import (
@@ -298,7 +298,7 @@ def finish(folder: Path, spec: RunSpec) -> Path:
 
 def explained(folder: Path, *contexts: int) -> tuple[list[str], Explanation, list[int]]:
     steps: list[int] = []
-    notes = explain_job(Job(str(folder), contexts or (64,), 40, 0, "a command"), steps.append)
+    notes = write_explanation(Job(str(folder), contexts or (64,), 40, 0, "a command"), steps.append)
     return notes, read_explanation(folder / RECORD), steps
 
 

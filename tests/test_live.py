@@ -7,8 +7,7 @@ import tiny
 from test_terminal import HOSTILE, is_plain
 
 from rulekeep.records import Record
-from rulekeep.sweeps.live import shown
-from rulekeep.sweeps.making import JobFinished
+from rulekeep.sweeps.making import JobFinished, shown
 from rulekeep.sweeps.planning import Job
 
 # A name that rich would take for markup, and a terminal for a command; as it is shown.

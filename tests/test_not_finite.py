@@ -11,10 +11,10 @@ from report_records import groups_of
 from report_records import record as made_record
 
 import rulekeep as rk
-from rulekeep.checks.screening import screen
+from rulekeep.checks.mixers import screen
 from rulekeep.mixers.base import MixerError
 from rulekeep.records import Record
-from rulekeep.records.pack import CorruptRecordError
+from rulekeep.records.identity import CorruptRecordError
 from rulekeep.running.causality import moved
 from rulekeep.running.evaluation import LogitsPredictor, NotFiniteError, evaluate_samples
 from rulekeep.running.predicting import check

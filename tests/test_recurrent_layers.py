@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rulekeep.checks.measures import trace_half_life
+from rulekeep.checks.numerics import trace_half_life
 from rulekeep.mixers import GRU, LSTM
 
 

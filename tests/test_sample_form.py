@@ -5,8 +5,8 @@ import pytest
 import tiny
 from reading import SAMPLED
 
+from rulekeep.checks.mixers import screen
 from rulekeep.checks.sample_form import said_of_sample
-from rulekeep.checks.screening import screen
 from rulekeep.checks.tasks import check_task
 from rulekeep.sweeps.planning import resolve_any
 from rulekeep.tasks import Recall

@@ -8,8 +8,8 @@ import pytest
 import tiny
 from test_check_mixer import VIOLATED
 
-from rulekeep.checks import screening
-from rulekeep.checks.screening import LONGEST, screen, subject_of
+from rulekeep.checks import mixers
+from rulekeep.checks.mixers import LONGEST, screen, subject_of
 from rulekeep.mixers import MIXERS
 from rulekeep.mixers.base import MixerError
 from rulekeep.running.building import resolve
@@ -74,7 +74,7 @@ def test_what_is_no_leak_is_let_through(name: str) -> None:
 @pytest.mark.parametrize("name", MIXERS)
 def test_what_a_mixer_from_outside_is_tried_by_holds_of_the_catalogue(name: str) -> None:
     (make,) = set(resolve(spec(name, width=64)).mixers)
-    screening.hold(f"its:{name}", subject_of(make, 64, [67], 5, seed=1))
+    mixers.hold(f"its:{name}", subject_of(make, 64, [67], 5, seed=1))
 
 
 def test_a_hybrids_part_is_tried_too_and_nothing_of_the_catalogue_is() -> None:

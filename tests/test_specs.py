@@ -1,7 +1,7 @@
 import re
 from pathlib import Path
 
-from rulekeep.commands.options import spec_values
+from rulekeep.commands.runs import spec_values
 from rulekeep.specs import RunSpec, article_cells
 
 ROOT = Path(__file__).parent.parent

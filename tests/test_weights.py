@@ -22,10 +22,11 @@ from rulekeep.records.weights import TYPES, check_weights
 from rulekeep.running import run as running
 from rulekeep.running.building import resolve
 from rulekeep.running.model_figures import validate
-from rulekeep.running.retest_job import Job, retest_job
+from rulekeep.running.retest import add_tests
 from rulekeep.running.training import build
 from rulekeep.running.weights import WeightsError, digest, load_weights, save_weights, weights_of
 from rulekeep.specs import RunSpec, UsageError
+from rulekeep.specs.run import RetestSpec
 from rulekeep.sweeps import planning
 
 SPEC = tiny.tiny(test_contexts=[64], long_test_examples=3)
@@ -53,8 +54,8 @@ def finished(made_once: Path, tmp_path: Path) -> Path:
 
 
 def add_lengths(folder: Path, *contexts: int, examples: int | None = None) -> list[str]:
-    job = Job(folder=str(folder), contexts=contexts, examples=examples, command="a command")
-    return retest_job(job, lambda _: None)
+    job = RetestSpec(folder=str(folder), contexts=contexts, examples=examples, command="a command")
+    return add_tests(job, lambda _: None)
 
 
 def refusal(folder: Path, *contexts: int) -> str:

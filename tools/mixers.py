@@ -14,7 +14,7 @@ from typing import get_args
 
 import torch
 
-from rulekeep.checks.measures import HORIZON, state_sizes, trace_half_life
+from rulekeep.checks.numerics import HORIZON, state_sizes, trace_half_life
 from rulekeep.mixers import MIXERS, Mixer
 from rulekeep.printable import markdown_table
 from rulekeep.running.costs import flops
@@ -77,7 +77,7 @@ def measured(name: str, kind: type[Mixer]) -> list[str]:
     torch.manual_seed(0)
     mixer = kind(WIDTH)
     stated, traced = mixer.memory_half_life_tokens, trace_half_life(mixer, WIDTH)
-    sizes = [size.bytes for size in state_sizes(mixer, WIDTH, SIZES)]
+    sizes = [*state_sizes(mixer, WIDTH, SIZES).values()]
     x = torch.randn(1, SIZES[1], WIDTH)
     with torch.no_grad():
         _, state = mixer(x)

@@ -18,60 +18,35 @@ All of it is in `rulekeep.api`, and loaded when it is asked for: importing rulek
 # As `typing` has it, which is not loaded for that alone.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rulekeep import mixers, tasks
-    from rulekeep.analysis.rows import TaskSetting, Variant
-    from rulekeep.api import (
-        DamagedRecordWarning,
-        Run,
-        RunFailedError,
-        check,
-        load_records,
-        open_run,
-        report,
-        run,
-        sweep,
-        test,
-    )
-    from rulekeep.compaction.figures import Survival
-    from rulekeep.compaction.run import survives
-    from rulekeep.explain.traces import write_gates
-    from rulekeep.mixers import Mixer, Stateless
-    from rulekeep.mixers.base import auxiliary_loss, start_step
-    from rulekeep.running.model import LanguageModel
-    from rulekeep.specs import RunSpec, UsageError
-    from rulekeep.study import Claim, Study, Sweep
+    from rulekeep import mixers as mixers
+    from rulekeep import tasks as tasks
+    from rulekeep.analysis.rows import TaskSetting as TaskSetting
+    from rulekeep.analysis.rows import Variant as Variant
+    from rulekeep.api import DamagedRecordWarning as DamagedRecordWarning
+    from rulekeep.api import Run as Run
+    from rulekeep.api import RunFailedError as RunFailedError
+    from rulekeep.api import check as check
+    from rulekeep.api import load_records as load_records
+    from rulekeep.api import open_run as open_run
+    from rulekeep.api import report as report
+    from rulekeep.api import run as run
+    from rulekeep.api import sweep as sweep
+    from rulekeep.api import test as test
+    from rulekeep.compaction.figures import Survival as Survival
+    from rulekeep.compaction.run import survives as survives
+    from rulekeep.explain.traces import write_gates as write_gates
+    from rulekeep.mixers import Mixer as Mixer
+    from rulekeep.mixers import Stateless as Stateless
+    from rulekeep.mixers.base import auxiliary_loss as auxiliary_loss
+    from rulekeep.mixers.base import start_step as start_step
+    from rulekeep.running.model import LanguageModel as LanguageModel
+    from rulekeep.specs import RunSpec as RunSpec
+    from rulekeep.specs import UsageError as UsageError
+    from rulekeep.study import Claim as Claim
+    from rulekeep.study import Study as Study
+    from rulekeep.study import Sweep as Sweep
 
 __version__: str
-
-__all__ = [
-    "Claim",
-    "DamagedRecordWarning",
-    "LanguageModel",
-    "Mixer",
-    "Run",
-    "RunFailedError",
-    "RunSpec",
-    "Stateless",
-    "Study",
-    "Survival",
-    "Sweep",
-    "TaskSetting",
-    "UsageError",
-    "Variant",
-    "auxiliary_loss",
-    "check",
-    "load_records",
-    "mixers",
-    "open_run",
-    "report",
-    "run",
-    "start_step",
-    "survives",
-    "sweep",
-    "tasks",
-    "test",
-    "write_gates",
-]
 
 # Where each public name is.
 _PLACES = {
@@ -89,6 +64,7 @@ _PLACES = {
     "study": ("Claim", "Study", "Sweep"),
     "analysis.rows": ("TaskSetting", "Variant"),
 }  # fmt: skip
+__all__ = ["mixers", "tasks", *(name for names in _PLACES.values() for name in names)]
 
 
 # Unseen by a type checker, so that a name that is not there is an error.

@@ -1,24 +1,12 @@
-"""`python -m rulekeep` and the `rulekeep` command."""
+"""`python -m rulekeep` and the command `rulekeep`: Ctrl-C while modules load is one line too."""
 
 import os
-import signal
-from typing import NoReturn
 
-
-def main() -> NoReturn:
-    """The console entry point: Ctrl-C while its modules load ends it in one line too."""
-    try:
-        # Not as an attribute of the package, which finds its public names alone.
-        import rulekeep.cli
-
-        rulekeep.cli.main()
-    except KeyboardInterrupt:
-        os.write(2, b"rulekeep: interrupted\n")
-        os._exit(130)
-    finally:
-        # It has ended: another Ctrl-C has nothing to stop.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
+try:
+    from rulekeep.cli import main as main
+except KeyboardInterrupt:
+    os.write(2, b"rulekeep: interrupted\n")
+    os._exit(130)
 
 if __name__ == "__main__":
     main()

@@ -25,6 +25,7 @@ from rulekeep.records.folders import done_run, existing, run_folder, runs_of_id
 from rulekeep.records.store import RunFolder, read_runs, whole_runs
 from rulekeep.registry import Registry
 from rulekeep.specs import Option, RunSpec, UsageError, mixer_specs, written
+from rulekeep.specs.run import RetestSpec
 from rulekeep.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -237,14 +238,16 @@ def test(run: Place, *, contexts: Sequence[int], examples: int | None = None) ->
         RunFailedError: the test left no result.
     """
     from rulekeep.executors.here import executor_for
-    from rulekeep.running.retest_job import Job, retest_job
 
     folder, _, spec = done_run(_path(run))
     place = str(folder.path.absolute())
-    job = Job.parse(folder=place, contexts=contexts, examples=examples, command=command_line())
-    notes: list[str] = executor_for([spec.task, *spec.mixers], 1).result(
-        retest_job, job, lambda step: say(f"testing: length {step} of at most {len(job.contexts)}")
+    job = RetestSpec.parse(
+        folder=place, contexts=contexts, examples=examples, command=command_line()
     )
+    notes: list[str] = executor_for([spec.task, *spec.mixers], 1).result(
+        "rulekeep.running.retest:add_tests", job,
+        lambda step: say(f"testing: length {step} of at most {len(job.contexts)}"),
+    )  # fmt: skip
     for note in notes:
         say(note)
     return open_run(folder.path)

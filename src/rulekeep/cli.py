@@ -91,6 +91,8 @@ def main() -> NoReturn:
     except KeyboardInterrupt as end:
         say(str(end) or "rulekeep: interrupted")
         code = EXIT_INTERRUPTED
+    # It has ended: another Ctrl-C has nothing to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
 
 

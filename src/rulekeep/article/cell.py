@@ -7,7 +7,7 @@ The article evaluates on one set of examples only: for its curves and as its tes
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from rulekeep.article.models import ArticleModel
 from rulekeep.article.scores import article_scores
 from rulekeep.article.streams import replay
+from rulekeep.executors.base import Log, Progress
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running.building import ResolvedCell
 from rulekeep.running.causality import AnswerCheck, causality_error
@@ -30,12 +31,7 @@ from rulekeep.tasks.sampled import Sample
 EVALUATE_EVERY = 25
 
 
-def run(
-    resolved: ResolvedCell,
-    _folder: RunFolder,
-    progress: Callable[[int], None],
-    log: Callable[[int, Mapping[str, float]], None],
-) -> Values:
+def run(resolved: ResolvedCell, _folder: RunFolder, progress: Progress, log: Log) -> Values:
     """Run a cell; its record.
 
     `progress` is called with every step, `log` with the figures of every evaluation.

@@ -31,7 +31,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import sparse, stats
@@ -125,13 +125,8 @@ class Certificate(NamedTuple):
 
 
 Predict = Callable[[Cell, Cell], np.ndarray]
-
-
-class _Reader(NamedTuple):
-    """The last `k` tokens that it sees (all of the context if None), and how it answers."""
-
-    k: int | None
-    predict: Predict
+# The last tokens that it sees (all of the context if None), and how it answers.
+_Reader: TypeAlias = tuple[int | None, Predict]
 
 
 def certify(
@@ -161,18 +156,18 @@ def judge(train: Seen, test: Seen, windows: Sequence[int] = WINDOWS) -> Certific
     columns, bag, nearest = (
         partial(reader, train.words) for reader in (by_columns, by_bag, by_nearest)
     )
-    readers = {
-        name: _Reader(0, predict)
+    readers: dict[str, _Reader] = {
+        name: (0, predict)
         for name, predict in zip(SO_FAR, (by_prior, by_tree, by_look_up), strict=True)
     }
     for k in windows:
-        readers[f"last {k}, columns"] = _Reader(k, columns)
-        readers[f"last {k}, bag"] = _Reader(k, bag)
-        readers[f"last {k}, tree"] = _Reader(k, by_tree)
-    readers[f"last {max(windows)}, nearest example"] = _Reader(max(windows), nearest)
+        readers[f"last {k}, columns"] = (k, columns)
+        readers[f"last {k}, bag"] = (k, bag)
+        readers[f"last {k}, tree"] = (k, by_tree)
+    readers[f"last {max(windows)}, nearest example"] = (max(windows), nearest)
     level = 1 - (1 - LEVEL) / len(readers)
-    readers["whole context, bag"] = _Reader(None, bag)
-    readers["whole context, nearest example"] = _Reader(None, nearest)
+    readers["whole context, bag"] = (None, bag)
+    readers["whole context, nearest example"] = (None, nearest)
     readings = tuple(_read(name, train, test, reader, level) for name, reader in readers.items())
     return Certificate(readings, test.examples, test.data_hash)
 
@@ -293,15 +288,15 @@ def _counts(tokens: np.ndarray, ends: np.ndarray, words: int) -> sparse.csr_arra
 
 
 def _read(name: str, train: Seen, test: Seen, reader: _Reader, level: float) -> Reading:
-    local = reader.k is not None
+    k, predict = reader
+    local = k is not None
     learnt, asked = (seen.cells if local else seen.whole_cells for seen in (train, test))
-    k = reader.k or 0
     right, chance, count = (np.zeros(test.examples) for _ in range(3))
     for place, cell in asked.items():
         if place not in learnt:
             continue
-        learn, answer = (_narrowed(part, k) for part in (learnt[place], cell))
-        right[cell.rows] += _predict(reader.predict, learn, answer) == cell.right
+        learn, answer = (_narrowed(part, k or 0) for part in (learnt[place], cell))
+        right[cell.rows] += _predict(predict, learn, answer) == cell.right
         chance[cell.rows] += cell.chance
         count[cell.rows] += 1
     # Examples that no reader of this kind was asked about are not units of its bound.

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rulekeep.checks import probes
-from rulekeep.checks.differences import Differences
 from rulekeep.checks.form import (
     said_of_numbers,
     said_of_parts,
@@ -29,7 +27,17 @@ from rulekeep.checks.numerics import (
     slopes,
     state_size,
 )
-from rulekeep.checks.subject import Size, Subject, Verdict
+from rulekeep.checks.subject import (
+    Differences,
+    Size,
+    Subject,
+    Verdict,
+    gradients,
+    like,
+    named,
+    of_state,
+    run,
+)
 from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import Outside, part_of, start_step
 from rulekeep.registry import failure_line
@@ -64,7 +72,7 @@ def answers_otherwise(subject: Subject) -> bool:
 
 
 def _all_of_call(mixer: Mixer, x: Tensor, state: Any) -> list[Tensor]:
-    x, state = x.clone(), probes.like(state, [part.clone() for part in state])
+    x, state = x.clone(), like(state, [part.clone() for part in state])
     y, after = mixer(x, state)
     return [y, *after, x, *state]
 
@@ -98,8 +106,7 @@ def initial_state(subject: Subject) -> Verdict:
         x = subject.drawn(size.batch, size.length)
         with torch.no_grad():
             found, expected = mixer(x), mixer(x, mixer.init_state(size.batch))
-        where = f"{size.length} tokens, batch {size.batch}"
-        differences.add(probes.named(*found), probes.named(*expected), where)
+        differences.add(named(*found), named(*expected), str(size))
     return differences.verdict
 
 
@@ -121,15 +128,14 @@ def causal(subject: Subject) -> Verdict:
                     break
         if known < length and not subject.may_end:
             said = said_of_numbers(texts[0][1])
-            return False, f"{said} ({length} tokens, batch {batch})"
+            return False, f"{said} ({size})"
         for cut, before, after in texts:
-            where = f"{length} tokens, batch {batch}, tokens from {cut - past} on replaced"
             seen = min(cut - past, known)
+            found, expected = ({"output": read[:, :seen]} for read in (after, before))
             # What rounds by the largest of a whole text, as an FFT, is let be.
             largest = max(largest_of(before), largest_of(after))
-            differences.add(
-                {"output": after[:, :seen]}, {"output": before[:, :seen]}, where, largest
-            )
+            where = f"{size}, tokens from {cut - past} on replaced"
+            differences.add(found, expected, where, largest)
     holds, said = differences.verdict
     return holds, said if holds else f"it sees later tokens: {said}"
 
@@ -174,10 +180,10 @@ def _pieces(
     differences, mixer = subject.differences(), subject.made()
     for size in sizes:
         x, state = subject.drawn(size.batch, size.length), subject.state(mixer, size)
-        whole = probes.run(mixer, x, state, [size.length])
+        whole = run(mixer, x, state, [size.length])
         for name, split in cuts(size.length).items():
             where = f"{size.length} tokens, {name}, batch {size.batch}"
-            differences.add(probes.run(mixer, x, state, split), whole, where)
+            differences.add(run(mixer, x, state, split), whole, where)
     return differences.verdict
 
 
@@ -185,13 +191,14 @@ def loop(subject: Subject) -> Verdict:
     """The form that runs, and the formula a token at a time."""
     if subject.make_loop is None:
         return None, "skipped: there is no option serial, so no loop of its own to compare with"
-    differences, fast, slow = subject.differences(), subject.made(), subject.made(loop=True)
+    differences, fast = subject.differences(), subject.made()
+    slow = subject._replace(make=subject.make_loop).made()
     slow.load_state_dict(fast.state_dict())
     for size in subject.sizes:
         if size.batch == 1:
             size = size._replace(past=0)
         x, state = subject.drawn(size.batch, size.length), subject.state(fast, size)
-        found, expected = (probes.run(mixer, x, state, [size.length]) for mixer in (fast, slow))
+        found, expected = (run(mixer, x, state, [size.length]) for mixer in (fast, slow))
         where = f"{size.length} tokens after {size.past}, batch {size.batch}"
         differences.add(found, expected, where)
     return differences.verdict
@@ -205,16 +212,11 @@ def tail(subject: Subject) -> Verdict:
     for size in subject.sizes:
         x = subject.drawn(size.batch, size.length)
         for last in sorted({1, (size.length + 1) // 2, size.length}):
-            whole = probes.gradients(mixer, x, partial(_end, mixer, last))
-            found = probes.gradients(mixer, x, partial(mixer.tail, last=last))
+            whole = gradients(mixer, x, lambda x: mixer(x)[0][:, -last:])  # noqa: B023
+            found = gradients(mixer, x, partial(mixer.tail, last=last))
             where = f"the last {last} of {size.length} tokens, batch {size.batch}"
             differences.add(found, whole, where)
     return differences.verdict
-
-
-def _end(mixer: Mixer, last: int, x: Tensor) -> Tensor:
-    y: Tensor = mixer(x)[0]
-    return y[:, -last:]
 
 
 def rows(subject: Subject) -> Verdict:
@@ -227,15 +229,15 @@ def rows(subject: Subject) -> Verdict:
         others[0] = 10 * subject.drawn(1, length, seed=9)[0]
         with torch.no_grad():
             whole, found = (_but_the_first(*mixer(text, state)) for text in (x, others))
-            alone = mixer(x[1:], probes.like(state, [part[1:] for part in state]))
+            alone = mixer(x[1:], like(state, [part[1:] for part in state]))
         differences.add(found, whole, f"{length} tokens, the first of {batch} sequences another")
         where = f"{length} tokens, without the first of {batch} sequences"
-        differences.add(probes.named(*alone), whole, where)
+        differences.add(named(*alone), whole, where)
     return differences.verdict
 
 
 def _but_the_first(y: Tensor, state: Any) -> dict[str, Tensor]:
-    return probes.named(y[1:], probes.like(state, [part[1:] for part in state]))
+    return named(y[1:], like(state, [part[1:] for part in state]))
 
 
 def deterministic(subject: Subject) -> Verdict:
@@ -245,11 +247,10 @@ def deterministic(subject: Subject) -> Verdict:
     longest, calls = max(size.length for size in subject.sizes), []
     for size in subject.longer(than=longest - 1):
         given = subject.drawn(size.batch, longest), subject.state(one, size), [longest]
-        where = f"{longest} tokens, batch {size.batch}"
-        calls.append((where, given, probes.run(one, *given)))
+        calls.append((size, given, run(one, *given)))
     for mixer, how in ((one, "called again"), (other, "made again with the same seed")):
-        for where, given, first in calls:
-            differences.add(probes.run(mixer, *given), first, f"{where}, {how}")
+        for size, given, first in calls:
+            differences.add(run(mixer, *given), first, f"{size}, {how}")
         # One that differs from itself differs from another like it.
         if not differences.verdict[0]:
             break
@@ -290,7 +291,7 @@ def no_draw(subject: Subject) -> Verdict:
     mixer, before = subject.made(), global_streams()
     for size in subject.sizes:
         x = subject.drawn(size.batch, size.length)
-        probes.run(mixer, x, mixer.init_state(size.batch), [size.length])
+        run(mixer, x, mixer.init_state(size.batch), [size.length])
     after = global_streams()
     moved = [name for name in before if before[name] != after[name]]
     compared = f"states of {', '.join(before)} before and after forward and backward"
@@ -305,12 +306,11 @@ def untouched(subject: Subject) -> Verdict:
         for learns in (False, True):
             with torch.set_grad_enabled(learns):
                 state = subject.state(mixer, size)
-                kept = {"x": x, **probes.of_state(state)}
+                kept = {"x": x, **of_state(state)}
                 kept = {name: part.clone() for name, part in kept.items()}
                 mixer(x, state)
             how = "in training" if learns else "without a gradient"
-            where = f"{size.length} tokens, batch {size.batch}, {how}"
-            differences.add({"x": x, **probes.of_state(state)}, kept, where)
+            differences.add({"x": x, **of_state(state)}, kept, f"{size}, {how}")
     return differences.verdict
 
 

@@ -1,6 +1,5 @@
 """`rulekeep test` and `explain`: what is done with a run that is done."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -90,20 +89,13 @@ def explain(
             said.add(stage)
             say(stage)
 
-    for note in LocalExecutor(1).result(explain_job, job, heard):
+    explaining = "rulekeep.explain.explaining:write_explanation"
+    for note in LocalExecutor(1).result(explaining, job, heard):
         say(note)
     _print(record, folder.path / RECORD)
     tell(f"record: {folder.path / RECORD}")
     tell(f"report: rulekeep report {pasted(folder.path.parent)}")
     return 0
-
-
-def explain_job(job: Job, progress: Callable[[int], None]) -> list[str]:
-    """Explains a run; `progress` hears of every training step, then of every further stage."""
-    # Only the process of the job loads torch.
-    from rulekeep.explain.explaining import write_explanation
-
-    return write_explanation(job, progress)
 
 
 def _contexts(spec: RunSpec) -> tuple[int, ...]:

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from rulekeep.commands.options import Device, named_options, within
+from rulekeep.commands.options import Device, within
+from rulekeep.commands.runs import named_options
 
 WIDEST = 4096
 

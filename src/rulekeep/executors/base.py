@@ -2,7 +2,7 @@
 
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rulekeep.registry import failure_place
@@ -16,9 +16,11 @@ class RunFailedError(RuntimeError):
 # How the reason of a failure begins that the user can mend.
 USAGE = f"{UsageError.__name__}: "
 Progress: TypeAlias = Callable[[int], None]
+# A step, and figures of it by name.
+Log: TypeAlias = Callable[[int, Mapping[str, float]], None]
 # A job's function gets the job and a callback for the number of steps it has done. It must
-# be importable by name: other processes run it.
-JobFunction: TypeAlias = Callable[[Any, Progress], Any]
+# be importable by name: other processes run it. As `module:function` they alone import it.
+JobFunction: TypeAlias = Callable[[Any, Progress], Any] | str
 
 
 class Started(NamedTuple):

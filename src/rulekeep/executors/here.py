@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, final
 
 from rulekeep.executors.base import (
@@ -47,7 +48,8 @@ class ThisProcess(Executor):
             yield Started(job)
             try:
                 with set_back():
-                    result = function(job, _Said())
+                    called = resolve_name(function) if isinstance(function, str) else function
+                    result = called(job, _Said())
             except Exception as error:
                 yield Finished(job, None, failure_of(error))
             else:

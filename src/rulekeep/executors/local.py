@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from math import inf
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any, final
 
@@ -184,7 +185,8 @@ def _work(writer: Connection, function: JobFunction, job: Any, slot: int) -> Non
             writer.send(message)
 
     try:
-        send((function(job, send), None))
+        called = resolve_name(function) if isinstance(function, str) else function
+        send((called(job, send), None))
     # Early exits too: whatever ends a job is a failure of that job.
     except BaseException as error:
         send((None, failure_of(error)))

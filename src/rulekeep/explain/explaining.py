@@ -42,6 +42,8 @@ _LOOKED_AT = 32
 def write_explanation(job: Job, progress: Callable[[int], None]) -> list[str]:
     """Explain a run into `explain.json` in its folder; lines to print.
 
+    `progress` hears of every training step, then of every further stage.
+
     Raises:
         UsageError: the run cannot be explained, or not with these settings.
     """

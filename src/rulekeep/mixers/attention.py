@@ -47,7 +47,7 @@ from rulekeep.kernels.positions import (
     rotate,
     turned,
 )
-from rulekeep.mixers.base import Count
+from rulekeep.mixers.base import Count, Ends, Vectors
 from rulekeep.mixers.softmax import SoftmaxMixer, in_blocks
 
 
@@ -84,18 +84,12 @@ class Attention(SoftmaxMixer):
         # Until a training says so, places count tokens.
         self._step: int | None = None
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch time width"],
-        state: Any | None = None,
-    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+    def forward(self, x: Vectors, state: Any | None = None) -> tuple[Vectors, Any]:
         """Outputs at every position, and the cache with these tokens in it."""
         queries, after = self._asked(x, self.init_state(len(x)) if state is None else state)
         return self._attend(queries, after.keys, after.values), after
 
-    def tail(
-        self, x: Float[Tensor, "batch time width"], last: int
-    ) -> Float[Tensor, "batch last width"]:
+    def tail(self, x: Vectors, last: int) -> Ends:
         """Keys and values of every position, queries of the last ones only."""
         if self.filters is not None:
             # Queries too see the tokens before them, and records were made with all of them.

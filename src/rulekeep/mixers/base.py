@@ -16,6 +16,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+# What a mixer reads and gives; at the last positions alone.
+Vectors: TypeAlias = Float[Tensor, "batch time width"]
+Ends: TypeAlias = Float[Tensor, "batch last width"]
 # Of an option: `registry.options_of` holds it to the range in the signature of a constructor.
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 # How many tokens a gate sees, its own included, and what an open one costs.

@@ -17,11 +17,10 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rulekeep.mixers.base import extended
+from rulekeep.mixers.base import Vectors, extended
 from rulekeep.mixers.published import HalfLife, bias_of_half_life
 from rulekeep.mixers.softmax import SoftmaxMixer, in_blocks
 
@@ -48,9 +47,7 @@ class ForgettingAttention(SoftmaxMixer):
         empty = super().init_state(batch_size)
         return extended(empty, left=empty.keys.new_zeros(batch_size, self.heads, 0))
 
-    def forward(
-        self, x: Float[Tensor, "batch time width"], state: Any | None = None
-    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+    def forward(self, x: Vectors, state: Any | None = None) -> tuple[Vectors, Any]:
         """Outputs at every position, and the cache with these tokens in it."""
         queries, after = self._asked(x, self.init_state(len(x)) if state is None else state)
         # Sums of many logarithms, whose differences count.

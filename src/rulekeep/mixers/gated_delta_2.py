@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from rulekeep.kernels.chunks import delta_chunks, token_loop, unit
 from rulekeep.mixers.fading import ChannelDecay
+from rulekeep.mixers.matrix import Found
 from rulekeep.mixers.published import OURS, PUBLISHED
 
 
@@ -39,9 +40,7 @@ class GatedDelta2(ChannelDecay):
         self.write = nn.Linear(width, self.heads * self.value_width, bias=biases)
         super()._start(width, half_life_tokens, as_published)
 
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    def _read(self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor) -> Found:
         decay = self._log_decay(x)
         queries, keys = unit(F.silu(queries_keys)).chunk(2, dim=2)
         erasers = keys * self.erase(x).sigmoid().unflatten(-1, (self.heads, self.key_width))

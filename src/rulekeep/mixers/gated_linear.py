@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.mixers.fading import Fading
-from rulekeep.mixers.matrix import GatedMixer
+from rulekeep.mixers.matrix import Found, GatedMixer
 from rulekeep.mixers.published import OURS, PUBLISHED, bias_of_half_life
 
 _ROOT = 16
@@ -55,9 +55,7 @@ class GatedLinear(Fading, GatedMixer):
         decay: Tensor = F.logsigmoid(self.decay(x)) / _ROOT
         return decay.view(*decay.shape[:2], self.heads, self.key_width)
 
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    def _read(self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor) -> Found:
         memory, *due = state
         queries, keys = queries_keys.chunk(2, dim=-2)
         decay = self._log_decay(x)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rulekeep.mixers.base import extended
-from rulekeep.mixers.matrix import MatrixMixer
+from rulekeep.mixers.matrix import Found, MatrixMixer
 
 
 class LinearAttention(MatrixMixer):
@@ -32,9 +32,7 @@ class LinearAttention(MatrixMixer):
         empty = super()._empty(batch_size)
         return extended(empty, normaliser=empty.memory[..., 0].clone())
 
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    def _read(self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor) -> Found:
         memory, normaliser = state
         queries, keys = (F.elu(queries_keys) + 1).chunk(2, dim=-2)
         counted = F.pad(values, (0, 1), value=1.0)

@@ -14,7 +14,7 @@ one. `published.py` says what else surrounds the memory, here and in the layers 
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -26,7 +26,7 @@ from rulekeep.kernels.autocast import uncast
 from rulekeep.kernels.chunks import Read, delta_unit, linear_chunks, token_loop, unit
 from rulekeep.kernels.convolution import convolve, convolve_token, later_sums
 from rulekeep.kernels.pieces import Again, in_pieces
-from rulekeep.mixers.base import Count, GateKernel, Mixer, Penalty, check_batch, extended
+from rulekeep.mixers.base import Count, GateKernel, Mixer, Penalty, Vectors, check_batch, extended
 from rulekeep.mixers.published import OURS, Parts, low_rank_gate
 
 
@@ -36,6 +36,8 @@ class MatrixState(NamedTuple):
     memory: Float[Tensor, "batch heads key_width value_width"]
 
 
+# What `_read` gives: what is read at each token, and the state's tensors after the last.
+Found: TypeAlias = tuple[Tensor, *tuple[Tensor, ...]]
 _KERNEL = 4
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -108,7 +110,7 @@ class MatrixMixer(Mixer):
     @abstractmethod
     def _read(
         self,
-        x: Float[Tensor, "batch time width"],
+        x: Vectors,
         queries_keys: Float[Tensor, "batch time 2*heads key_width"],
         values: Float[Tensor, "batch time heads value_width"],
         *state: Tensor,
@@ -144,9 +146,7 @@ class MatrixMixer(Mixer):
         kind = torch.promote_types(weight.dtype, torch.float32)
         return weight.new_zeros(shape, dtype=kind)
 
-    def forward(
-        self, x: Float[Tensor, "batch time width"], state: Any | None = None
-    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+    def forward(self, x: Vectors, state: Any | None = None) -> tuple[Vectors, Any]:
         """Outputs at every position, and the matrices after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
@@ -267,9 +267,7 @@ class GatedMixer(MatrixMixer):
         self.gate_penalty, self.penalty_start = gate_penalty, penalty_start
         self._penalty: _Penalty | None = None
 
-    def forward(
-        self, x: Float[Tensor, "batch time width"], state: Any | None = None
-    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+    def forward(self, x: Vectors, state: Any | None = None) -> tuple[Vectors, Any]:
         """Outputs at every position, and the state after the last token."""
         if not self.training:
             self._penalty = None
@@ -346,7 +344,7 @@ class DeltaMixer(GatedMixer):
                 nn.init.zeros_(self.write_before.weight)
 
     def write_strength(
-        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+        self, x: Vectors, state: Any | None = None
     ) -> Float[Tensor, "batch time heads"]:
         """β of each head, from 0 to 1: what `rulekeep explain` traces."""
         pending = state.pending if state is not None and self.has_pending else None
@@ -356,7 +354,7 @@ class DeltaMixer(GatedMixer):
         return z.sigmoid()
 
     def _gate_sums(
-        self, x: Float[Tensor, "batch time width"], pending: Tensor | None
+        self, x: Vectors, pending: Tensor | None
     ) -> tuple[Float[Tensor, "batch time heads"], Float[Tensor, "batch kernel-1 heads"]]:
         """Every z, and what these tokens add to the z of later tokens."""
         if self.gate_kernel == 1:
@@ -375,9 +373,7 @@ class DeltaMixer(GatedMixer):
             return empty
         return extended(empty, pending=self._zeros(batch_size, self.gate_kernel - 1, self.heads))
 
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    def _read(self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor) -> Found:
         memory, *due = state
         z, pending = self._gate_sums(x, due.pop(0) if self.has_pending else None)
         strength, due = self._opened(z, due)

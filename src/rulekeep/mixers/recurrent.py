@@ -10,12 +10,11 @@ starts it at about a half.
 import math
 from typing import Any, ClassVar
 
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.autocast import uncast
-from rulekeep.mixers.base import Mixer, check_batch
+from rulekeep.mixers.base import Mixer, Vectors, check_batch
 from rulekeep.mixers.published import bias_of_half_life
 
 
@@ -51,9 +50,7 @@ class RecurrentMixer(Mixer):
             *(bias.new_zeros(batch_size, self.width) for _ in self.state_type._fields)
         )
 
-    def forward(
-        self, x: Float[Tensor, "batch time width"], state: Any | None = None
-    ) -> tuple[Float[Tensor, "batch time width"], Any]:
+    def forward(self, x: Vectors, state: Any | None = None) -> tuple[Vectors, Any]:
         """Outputs at every position, and the state after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rulekeep.kernels.positions import rotate
 from rulekeep.mixers.fading import Fading
+from rulekeep.mixers.matrix import Found
 from rulekeep.mixers.published import OURS, PUBLISHED, rate_of_half_life
 
 
@@ -48,9 +49,7 @@ class RetNet(Fading):
             return None
         return self._log_decays.view(1, 1, self.heads, 1).to(x.dtype)
 
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    def _read(self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor) -> Found:
         if self.published:
             # Places count from the first of these tokens: the memory comes turned to it.
             queries_keys = self._turned(queries_keys.transpose(1, 2), range(x.shape[1]))

@@ -31,6 +31,7 @@ from torch.nn import functional as F
 
 from rulekeep.mixers.base import Count
 from rulekeep.mixers.fading import Fading
+from rulekeep.mixers.matrix import Found
 from rulekeep.mixers.published import (
     OUR_SLOTS,
     PUBLISHED,
@@ -92,9 +93,7 @@ class RoutedSlots(Fading, SlotMixer):
         y, keys, values, _, *others = super()._run(x, keys, values, place, *others)
         return y, keys, values, *others
 
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    def _read(self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor) -> Found:
         keys, held, *others = state
         # A penalty that is due has no dimension.
         if not others or not others[0].ndim:

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from rulekeep.kernels.autocast import uncast
 from rulekeep.kernels.pieces import in_pieces
 from rulekeep.kernels.positions import Base, check_rotary, rotate
-from rulekeep.mixers.base import Count, Mixer, check_batch
+from rulekeep.mixers.base import Count, Ends, Mixer, Vectors, check_batch
 from rulekeep.mixers.softmax import KVCache
 
 
@@ -71,9 +71,7 @@ class SlidingWindow(Mixer):
         empty = self.out_projection.weight.new_zeros(batch_size, self.heads, 0, self.head_width)
         return KVCache(empty, empty)
 
-    def forward(
-        self, x: Float[Tensor, "batch time width"], state: KVCache | None = None
-    ) -> tuple[Float[Tensor, "batch time width"], KVCache]:
+    def forward(self, x: Vectors, state: KVCache | None = None) -> tuple[Vectors, KVCache]:
         """Outputs at every position, and the cache after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
@@ -83,9 +81,7 @@ class SlidingWindow(Mixer):
         y, *after = in_pieces(self, self._advance, x, state, multiple=_BLOCK)
         return y, KVCache(*after)
 
-    def tail(
-        self, x: Float[Tensor, "batch time width"], last: int
-    ) -> Float[Tensor, "batch last width"]:
+    def tail(self, x: Vectors, last: int) -> Ends:
         """Outputs at the last positions, computed from the cache before them and from them."""
         start = x.shape[1] - last
         if start <= self.sinks + self.window:

@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from rulekeep.kernels.chunks import unit
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
-from rulekeep.mixers.base import Count
-from rulekeep.mixers.matrix import GatedMixer
+from rulekeep.mixers.base import Count, Vectors
+from rulekeep.mixers.matrix import Found, GatedMixer
 from rulekeep.mixers.published import OUR_SLOTS, Parts
 
 
@@ -47,13 +47,11 @@ class SlotMixer(GatedMixer):
             self.key_norm_weight = nn.Parameter(full)
 
     @abstractmethod
-    def _log_decay(
-        self, x: Float[Tensor, "batch time width"]
-    ) -> Float[Tensor, "batch time heads slots"]:
+    def _log_decay(self, x: Vectors) -> Float[Tensor, "batch time heads slots"]:
         """The logarithm of α, at most 0."""
 
     def write_strength(
-        self, x: Float[Tensor, "batch time width"], state: Any | None = None
+        self, x: Vectors, state: Any | None = None
     ) -> Float[Tensor, "batch time heads*slots"]:
         """1 − α of each slot, from 0 to 1: what `rulekeep explain` traces."""
         return -torch.expm1(self._log_decay(x)).flatten(-2)
@@ -64,9 +62,7 @@ class SlotMixer(GatedMixer):
             self._zeros(*shape, self.key_width), self._zeros(*shape, self.value_width)
         )
 
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    def _read(self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor) -> Found:
         return self._written(queries_keys, values, self._log_decay(x), *state)
 
     def _written(
@@ -75,7 +71,7 @@ class SlotMixer(GatedMixer):
         values: Tensor,
         gate: Float[Tensor, "batch time heads slots"],
         *state: Tensor,
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    ) -> Found:
         """What is read, and the slots afterwards."""
         queries, keys = functional.silu(queries_keys).chunk(2, dim=-2)
         if self.parts.key_norm:

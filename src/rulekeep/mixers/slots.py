@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.kernels.autocast import by_hand, uncast
-from rulekeep.mixers.base import Count, Mixer, check_batch
+from rulekeep.mixers.base import Count, Ends, Mixer, Vectors, check_batch
 
 
 class SlotState(NamedTuple):
@@ -57,9 +57,7 @@ class Slots(Mixer):
         weight = self.mix.weight
         return SlotState(weight.new_zeros(batch_size, self.slots, weight.shape[0]))
 
-    def forward(
-        self, x: Float[Tensor, "batch time width"], state: SlotState | None = None
-    ) -> tuple[Float[Tensor, "batch time width"], SlotState]:
+    def forward(self, x: Vectors, state: SlotState | None = None) -> tuple[Vectors, SlotState]:
         """Outputs at every position, and the slots after the last token."""
         if state is None:
             state = self.init_state(x.shape[0])
@@ -74,9 +72,7 @@ class Slots(Mixer):
         context, slots = slot_memory_loop(gate.sigmoid(), write.tanh(), read.tanh(), state.slots)
         return self.mix(torch.cat([x, context], dim=-1)), SlotState(slots)
 
-    def tail(
-        self, x: Float[Tensor, "batch time width"], last: int
-    ) -> Float[Tensor, "batch last width"]:
+    def tail(self, x: Vectors, last: int) -> Ends:
         """Writes of every position, reads of the last ones only."""
         if self.serial:
             return super().tail(x, last)

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rulekeep.mixers.base import Count, Mixer, check_batch, extended
+from rulekeep.mixers.base import Count, Mixer, Vectors, check_batch, extended
 
 
 class KVCache(NamedTuple):
@@ -61,9 +61,7 @@ class SoftmaxMixer(Mixer):
         recent = self.filters.new_zeros(batch_size, len(self.filters) - 1, self.filters.shape[1])
         return extended(KVCache(empty, empty), recent=recent)
 
-    def _asked(
-        self, x: Float[Tensor, "batch time width"], state: Any
-    ) -> tuple[Float[Tensor, "batch heads time k"], Any]:
+    def _asked(self, x: Vectors, state: Any) -> tuple[Float[Tensor, "batch heads time k"], Any]:
         """The queries, and the state with these tokens in its cache."""
         check_batch(x, state.keys)
         parts = self.in_projection(x)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rulekeep.mixers.fading import Fading
-from rulekeep.mixers.matrix import GatedMixer
+from rulekeep.mixers.matrix import Found, GatedMixer
 from rulekeep.mixers.published import OURS, PUBLISHED, rate_of_half_life, start_decays
 
 
@@ -53,9 +53,7 @@ class SSD(Fading, GatedMixer):
     def _decay_of(self, step: Tensor) -> Tensor | None:
         return None if self.log_rate is None else -(self.log_rate.exp() * step).unsqueeze(-1)
 
-    def _read(
-        self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor
-    ) -> tuple[Tensor, *tuple[Tensor, ...]]:
+    def _read(self, x: Tensor, queries_keys: Tensor, values: Tensor, *state: Tensor) -> Found:
         memory, *due = state
         queries, keys = queries_keys.chunk(2, dim=-2)
         step = F.softplus(self.step(x))

@@ -10,7 +10,6 @@ stand in the first line, and each record names them. A record's own key of one o
 an equals sign before it, {"=columns": 2}.
 """
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -18,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from rulekeep.records.identity import CorruptRecordError, checked, checksum
 
 PACKED = "records.jsonl"
 _COLUMNS, _NAME, _SHARED = "columns", "=", "shared"
@@ -27,39 +28,33 @@ _WORTH_SHARING = 40
 _ESCAPED = re.compile(f"=*(?:{_COLUMNS}|{_SHARED})|=+")
 
 
-class CorruptRecordError(ValueError):
-    """A file is no whole record; the message says why."""
-
-
-def checksum(values: dict[str, Any]) -> str:
-    """SHA-256 of values in one canonical form."""
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def checked(values: Any) -> dict[str, Any]:
-    """Values without the checksum in them, which must match."""
-    if not isinstance(values, dict) or "checksum" not in values:
-        raise CorruptRecordError("no checksum in it")
-    if values.pop("checksum") != checksum(values):
-        raise CorruptRecordError("its checksum does not match its content")
-    return values
-
-
 def packed(records: Iterable[dict[str, Any]]) -> bytes:
     """The file of these records, each without its checksum."""
     given = list(records)
     tight = [_in_columns(record) for record in given]
-    counts: Counter[str] = Counter()
-    for record in tight:
-        for value in record.values():
-            counts.update(_parts(value))
-    names: dict[str, str] = {}
-    shared: dict[str, Any] = {}
-    lines = [
-        {key: _named(value, counts, names, shared) for key, value in record.items()}
-        for record in tight
-    ]
+    counts = Counter(part for record in tight for one in record.values() for part in _parts(one))
+    names, shared = dict[str, str](), dict[str, Any]()
+
+    def named(value: Any) -> Any:
+        """A value with its shared parts replaced by their names."""
+        if not isinstance(value, (dict, list)):
+            return value
+        text = _text(value)
+        if text in names:
+            return {_NAME: names[text]}
+        if isinstance(value, list):
+            inner: Any = [named(one) for one in value]
+        elif _COLUMNS in value:
+            inner = {_COLUMNS: {key: named(one) for key, one in value[_COLUMNS].items()}}
+        else:
+            inner = {key: named(one) for key, one in value.items()}
+        if counts[text] < 2:
+            return inner
+        names[text] = name = f"{len(names):x}"
+        shared[name] = inner
+        return {_NAME: name}
+
+    lines = [{key: named(value) for key, value in record.items()} for record in tight]
     for line, record in zip(lines, given, strict=True):
         line["checksum"] = checksum(record)
     head = [{_SHARED: shared}] if shared else []
@@ -126,25 +121,3 @@ def _parts(value: Any) -> Iterator[str]:
         inner = value.get(_COLUMNS, value) if isinstance(value, dict) else value
         for one in inner.values() if isinstance(inner, dict) else inner:
             yield from _parts(one)
-
-
-def _named(value: Any, counts: Counter[str], names: dict[str, str], shared: dict[str, Any]) -> Any:
-    """A value with its shared parts replaced by their names."""
-    if not isinstance(value, (dict, list)):
-        return value
-    text = _text(value)
-    is_shared = counts[text] > 1
-    if is_shared and text in names:
-        return {_NAME: names[text]}
-    inner: Any
-    if isinstance(value, list):
-        inner = [_named(one, counts, names, shared) for one in value]
-    else:
-        columns = value.get(_COLUMNS, value)
-        inner = {key: _named(one, counts, names, shared) for key, one in columns.items()}
-        inner = {_COLUMNS: inner} if _COLUMNS in value else inner
-    if not is_shared:
-        return inner
-    names[text] = name = f"{len(names):x}"
-    shared[name] = inner
-    return {_NAME: name}

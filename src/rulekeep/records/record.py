@@ -27,7 +27,7 @@ from pydantic import (
 
 from rulekeep.printable import name, one_line
 from rulekeep.records.figures import SCORES
-from rulekeep.records.pack import CorruptRecordError
+from rulekeep.records.identity import CorruptRecordError
 from rulekeep.specs import (
     KINDS,
     AnySpec,
@@ -230,16 +230,14 @@ class RecordedSpec(_Frozen):
     families: _Many[_Line] = ()
     task_options: dict[str, Option] = {}
     mixer_options: dict[str, Option] = {}
-    rest: dict[str, Option] = {}
 
-    @model_validator(mode="before")
-    @classmethod
-    def _with_a_rest(cls, values: Any) -> Any:
-        if isinstance(values, cls):
-            return values
-        known = {key: values[key] for key in cls.model_fields if key in values}
-        rest = {key: one for key, one in values.items() if key not in known}
-        return {**known, "rest": {**rest, **values.get("rest", {})}}
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Option] = Field(init=False)
+
+    @property
+    def rest(self) -> dict[str, Option]:
+        """Values that have no field here."""
+        return self.__pydantic_extra__
 
     @property
     def is_trained(self) -> bool:
@@ -249,10 +247,9 @@ class RecordedSpec(_Frozen):
     @property
     def values(self) -> dict[str, Any]:
         """All values by name, as JSON has them."""
-        typed = self.model_dump(mode="json", exclude={"kind", "rest"})
+        typed = self.model_dump(mode="json", exclude={"kind"})
         # Some are of rules in words alone.
-        known = {k: one for k, one in typed.items() if one or k not in ("compress", "families")}
-        return {**known, **self.rest}
+        return {k: one for k, one in typed.items() if one or k not in ("compress", "families")}
 
     def parsed(self) -> AnySpec:
         """The spec of the run; a `UsageError` if this version cannot read it."""

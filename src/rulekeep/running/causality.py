@@ -6,7 +6,7 @@
 A causal model gives the same both ways, up to rounding. A model that sees later tokens does not: a
 token that is not given cannot be seen. The model itself is asked nothing, and no place of an answer
 is trusted: `AnswerCheck` compares the answers that are scored. For a mixer alone, `changes` and
-`in_pieces` make the inputs to compare, before a run (`checks.screening`) and in `rulekeep check`
+`in_pieces` make the inputs to compare, before a run (`checks.mixers`) and in `rulekeep check`
 (`checks.properties`).
 """
 
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rulekeep.mixers.base import MixerError
+from rulekeep.mixers.base import MixerError, Vectors
 from rulekeep.seeds import named_seed
 
 # Of the answers of an evaluation this many may differ: scores that are all but equal, or a choice
@@ -143,11 +143,8 @@ def moved(
 
 
 def changes(
-    call: Callable[[Float[Tensor, "batch time width"]], Float[Tensor, "batch time width"]],
-    x: Float[Tensor, "batch time width"],
-    cuts: Sequence[int],
-    other: Float[Tensor, "batch time width"],
-) -> Iterator[tuple[int, Float[Tensor, "batch time width"], Float[Tensor, "batch time width"]]]:
+    call: Callable[[Vectors], Vectors], x: Vectors, cuts: Sequence[int], other: Vectors
+) -> Iterator[tuple[int, Vectors, Vectors]]:
     """Outputs of a text, and of the same text with tokens of another from each cut on."""
     before = call(x.clone())
     for cut in cuts:
@@ -158,11 +155,9 @@ def changes(
 
 
 def in_pieces(
-    call: Callable[[Tensor, Any], tuple[Tensor, Any]],
-    x: Float[Tensor, "batch time width"],
-    split: Sequence[int],
+    call: Callable[[Tensor, Any], tuple[Tensor, Any]], x: Vectors, split: Sequence[int],
     state: Any = None,
-) -> tuple[Float[Tensor, "batch time width"], Any]:
+) -> tuple[Vectors, Any]:  # fmt: skip
     """A text in pieces of these lengths; each piece starts from the state of the previous one."""
     outputs = []
     for piece in x.split(list(split), dim=1):
@@ -183,6 +178,6 @@ def first_place(where: Bool[Tensor, "batch time"], otherwise: int) -> int:
     return int(places[0]) if len(places) else otherwise
 
 
-def finite_tokens(y: Float[Tensor, "batch time width"]) -> int:
+def finite_tokens(y: Vectors) -> int:
     """How many tokens stand before the first with an output that is not finite."""
     return first_place(~y.isfinite().all(2), y.shape[1])

@@ -18,11 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import (
-    FlopCounterMode,
-    sdpa_backward_flop_count,
-    sdpa_flop_count,
-)
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
 
 # Rows and columns of a large product: beyond this a processor gains little.
 _PRODUCT = 1024
@@ -86,32 +82,21 @@ def products_of(operator: Any, arguments: Sequence[Any], options: Any, result: A
 def _counter() -> FlopCounterMode:
     aten = torch.ops.aten
     # torch knows what its attention kernels cost, but for those on a CPU; and no LSTM of oneDNN.
-    more = {
-        aten._scaled_dot_product_flash_attention_for_cpu: _of_attention,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: _of_attention_backward,
+    lstm = {
         aten.mkldnn_rnn_layer: _of_lstm,
-        aten.mkldnn_rnn_layer_backward: _of_lstm_backward,
+        aten.mkldnn_rnn_layer_backward: lambda *shapes, **_: 2 * _of_lstm(*shapes),
     }
-    return FlopCounterMode(display=False, custom_mapping=more)
+    counter = FlopCounterMode(display=False, custom_mapping=lstm)
+    counter.flop_registry |= {
+        aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
+    }
+    return counter
 
 
 # Of shapes, as torch's own.
-def _of_attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return int(sdpa_flop_count(query, key, value))
-
-
-def _of_attention_backward(
-    gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any
-) -> int:
-    return int(sdpa_backward_flop_count(gradient, query, key, value))
-
-
 def _of_lstm(x: Any, of_x: Any, of_h: Any, *_: Any, **__: Any) -> int:
     return int(2 * math.prod(x[:-1]) * (math.prod(of_x) + math.prod(of_h)))
-
-
-def _of_lstm_backward(x: Any, of_x: Any, of_h: Any, *_: Any, **__: Any) -> int:
-    return 2 * _of_lstm(x, of_x, of_h)
 
 
 def product_rate(device: str) -> float:

@@ -41,12 +41,12 @@ def history_row(step: Step, scores: dict[str, Any]) -> dict[str, Any]:
 
 def evaluations(model: LanguageModel, resolved: Resolved) -> list[dict[str, Any]]:
     """The rows of a trained model: validation up to the training length, then each test."""
-    spec = resolved.spec
-    validated = sorted({spec.context, *(c for c in defined_tests(spec) if is_validated(spec, c))})
-    rows = [row_of(model, resolved, "validation", at, spec.validation_examples) for at in validated]
-    for at in defined_tests(spec):
-        rows.append(row_of(model, resolved, "test", at, test_examples(spec, at)))
-    return rows
+    spec, tested = resolved.spec, defined_tests(resolved.spec)
+    validated = sorted({spec.context, *(at for at in tested if at <= spec.context)})
+    return [
+        *(row_of(model, resolved, "validation", at, spec.validation_examples) for at in validated),
+        *(row_of(model, resolved, "test", at, test_examples(spec, at)) for at in tested),
+    ]
 
 
 def row_of(
@@ -67,23 +67,9 @@ def is_defined(spec: RunSpec, context: int) -> bool:
     return spec.added_positions != "learned" or context <= spec.context
 
 
-def is_validated(spec: RunSpec, context: int) -> bool:
-    """Whether a tested length is evaluated on the validation split too."""
-    return context <= spec.context
-
-
 def defined_tests(spec: RunSpec) -> tuple[int, ...]:
     """The tested lengths at which the model has an output."""
     return tuple(context for context in spec.tested if is_defined(spec, context))
-
-
-def undefined_tests(spec: RunSpec) -> list[str]:
-    """A note for each tested length at which the model has no output."""
-    return [
-        f"test at {context}: not defined, learned positions end at {spec.context}"
-        for context in spec.tested
-        if not is_defined(spec, context)
-    ]
 
 
 def model_costs(model: LanguageModel, resolved: Resolved) -> dict[str, Any]:

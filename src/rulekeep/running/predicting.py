@@ -8,9 +8,9 @@ Its form is checked while it is scored: malformed answers would count as wrong o
 checked too: a model whose logits use later tokens would score 1 without keeping anything.
 """
 
-from collections.abc import Callable, Mapping
 from copy import deepcopy
 
+from rulekeep.executors.base import Log, Progress
 from rulekeep.records.record import how_ended
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.running import costs
@@ -27,12 +27,7 @@ from rulekeep.running.model_figures import test_examples
 from rulekeep.tasks.sampled import SampledTask
 
 
-def run(
-    resolved: ResolvedPredictor,
-    folder: RunFolder,
-    progress: Callable[[int], None],
-    log: Callable[[int, Mapping[str, float]], None],
-) -> Values:
+def run(resolved: ResolvedPredictor, folder: RunFolder, progress: Progress, log: Log) -> Values:
     """Score an outside model at each context; `progress` is called with each.
 
     Raises:

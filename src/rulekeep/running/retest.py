@@ -6,10 +6,11 @@ Examples have the same names as in a run. So the figures are the same, to the bi
 that was asked for the length at once. The record says which lengths came later (`tested_later`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rulekeep.printable import pasted
 from rulekeep.records.record import how_ended
 from rulekeep.records.store import (
     BusyError,
@@ -21,20 +22,21 @@ from rulekeep.records.store import (
     write_record,
 )
 from rulekeep.running import costs
-from rulekeep.running.building import Resolved
-from rulekeep.running.model import LanguageModel
-from rulekeep.running.model_figures import decoding, is_validated, row_of, test_examples
-from rulekeep.running.retest_job import Job, trained_anew
-from rulekeep.running.trained import Trained, check_length, kept_model, resolve_done
+from rulekeep.running.model_figures import decoding, row_of, test_examples
+from rulekeep.running.trained import check_length, kept_model, resolve_done
 from rulekeep.running.weights import WeightsError
 from rulekeep.specs import UsageError
+from rulekeep.specs.run import RetestSpec
 
 # Of a figure, or of 1: rounding on another machine moves it less, another model more.
 _OF_ONE_MODEL = 1e-3
 
 
-def add_tests(job: Job, progress: Callable[[int], None]) -> list[str]:
-    """Test a finished run, and write its record again after each length; lines to print."""
+def add_tests(job: RetestSpec, progress: Callable[[int], None]) -> list[str]:
+    """Test a finished run, and write its record again after each length; lines to print.
+
+    `progress` is called with each length as it begins, counted from 1.
+    """
     folder = RunFolder(Path(job.folder))
     try:
         with folder.locked():
@@ -52,7 +54,9 @@ def add_tests(job: Job, progress: Callable[[int], None]) -> list[str]:
         raise UsageError(f"{place}: {error.strerror}; the record stands as it was") from None
 
 
-def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], None]) -> list[str]:
+def _add(
+    job: RetestSpec, folder: RunFolder, record: Record, progress: Callable[[int], None]
+) -> list[str]:
     resolved = resolve_done(folder, record)
     notes, wanted = list[str](), dict[int, int]()
     for context in job.contexts:
@@ -64,7 +68,23 @@ def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], 
             wanted[context] = examples
     if not wanted:
         return notes
-    made, here = _model(folder, record, resolved), costs.environment()
+    anew = (
+        f"let rulekeep explain {pasted(folder.path)} train it again; where that says that they "
+        "could not be kept, delete the folder and make the run again"
+    )
+    try:
+        made, here = kept_model(folder, record, resolved), costs.environment()
+    except FileNotFoundError:
+        raise UsageError(f"{folder.path}: no weights were kept; {anew}") from None
+    except WeightsError as error:
+        raise UsageError(f"{folder.path}: {error}; delete the file, and {anew}") from None
+    for name, (before, now) in made.differences.items():
+        if before is None or now is None or abs(now - before) > _OF_ONE_MODEL * max(1, before):
+            raise UsageError(
+                f"{folder.path}: its kept weights give {name} {now}, where the record has "
+                f"{before}: the code has changed; test it with the rulekeep of its "
+                "record, or make the run again"
+            )
     if (there := record.environment.get("torch")) != here["torch"]:
         notes.append(
             f"the run was made with torch {there}, and this is {here['torch']}: figures may differ "
@@ -74,7 +94,11 @@ def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], 
     values = read_record(folder.record)
     for number, context in enumerate(wanted, start=1):
         progress(number)
-        rows = [*values["evaluations"], *_rows(made.model, resolved, context, wanted[context])]
+        rows, spec = [*values["evaluations"]], resolved.spec
+        if context <= spec.context:
+            more = spec.validation_examples
+            rows.append(row_of(made.model, resolved, "validation", context, more))
+        rows.append(row_of(made.model, resolved, "test", context, wanted[context]))
         new = [] if _examples(record, context) else [context]
         entry = {
             "context": context,
@@ -89,38 +113,6 @@ def _add(job: Job, folder: RunFolder, record: Record, progress: Callable[[int], 
     return [*notes, *made.notes]
 
 
-def _model(folder: RunFolder, record: Record, resolved: Resolved) -> Trained:
-    try:
-        made = kept_model(folder, record, resolved)
-    except FileNotFoundError:
-        raise UsageError(
-            f"{folder.path}: no weights were kept; {trained_anew(folder.path)}"
-        ) from None
-    except WeightsError as error:
-        raise UsageError(
-            f"{folder.path}: {error}; delete the file, and {trained_anew(folder.path)}"
-        ) from None
-    for name, (before, now) in made.differences.items():
-        far = before is None or now is None or abs(now - before) > _OF_ONE_MODEL * max(1, before)
-        if far:
-            raise UsageError(
-                f"{folder.path}: its kept weights give {name} {now}, where the record has "
-                f"{before}: the code has changed; test it with the rulekeep of its "
-                "record, or make the run again"
-            )
-    return made
-
-
-def _rows(
-    model: LanguageModel, resolved: Resolved, context: int, examples: int
-) -> Iterator[dict[str, Any]]:
-    """The rows of a tested length: test, and validation if it is short."""
-    spec = resolved.spec
-    if is_validated(spec, context):
-        yield row_of(model, resolved, "validation", context, spec.validation_examples)
-    yield row_of(model, resolved, "test", context, examples)
-
-
 def _examples(record: Record, context: int) -> int:
     """The number of examples on which a length was tested already."""
     return max((int(one.examples) for one in record.tests() if one.context == context), default=0)
@@ -132,17 +124,13 @@ def _with_rows(
     """A record with these rows and costs, in the order that a run gives them."""
     every = {(row["split"], row["context"]): row for row in rows}
     evaluations = [every[key] for key in sorted(every, key=lambda key: (key[0] == "test", key))]
-    by_length = {
-        name: dict(
-            sorted(
-                {**values["costs"].get(name, {}), **costs_there}.items(), key=lambda c: int(c[0])
-            )
-        )
-        for name, costs_there in there.items()
-    }
+    costs_of = dict(values["costs"])
+    for name, new in there.items():
+        by_length = {**costs_of.get(name, {}), **new}
+        costs_of[name] = dict(sorted(by_length.items(), key=lambda cost: int(cost[0])))
     return {
         **values,
         **how_ended(evaluations),
         "evaluations": evaluations,
-        "costs": {**values["costs"], **by_length},
+        "costs": costs_of,
     }

@@ -10,13 +10,13 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from rulekeep.executors.base import Log, Progress
 from rulekeep.records.record import how_ended
 from rulekeep.records.store import RunFolder, Values, set_aside, write_bytes
 from rulekeep.running import costs
@@ -25,8 +25,8 @@ from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import (
     evaluations,
     history_row,
+    is_defined,
     model_costs,
-    undefined_tests,
     validate,
 )
 from rulekeep.running.training import (
@@ -43,7 +43,6 @@ SOLVED = 0.995
 CHECKPOINT_SECONDS = 20.0
 # Characters of the hash of a checkpoint, at its beginning.
 _HASH = 64
-_Log = Callable[[int, Mapping[str, float]], None]
 
 
 class Checkpoint(NamedTuple):
@@ -54,9 +53,7 @@ class Checkpoint(NamedTuple):
     steps_to_solve: int | None
 
 
-def run(
-    resolved: Resolved, folder: RunFolder, progress: Callable[[int], None], log: _Log
-) -> Values:
+def run(resolved: Resolved, folder: RunFolder, progress: Progress, log: Log) -> Values:
     """Run a spec, from its last checkpoint if there is one.
 
     `progress` is called with every step, `log` with the figures of every evaluation.
@@ -73,7 +70,11 @@ def run(
     rows = []
     if diverged is None:
         rows = evaluations(model, resolved)
-        notes += undefined_tests(spec)
+        notes += [
+            f"test at {context}: not defined, learned positions end at {spec.context}"
+            for context in spec.tested
+            if not is_defined(spec, context)
+        ]
     return {
         **({"status": "diverged", "reason": diverged} if diverged else how_ended(rows)),
         "spec": spec.model_dump(mode="json"),
@@ -96,7 +97,7 @@ def run(
 
 def _train(
     model: LanguageModel, resolved: Resolved, folder: RunFolder, notes: list[str],
-    progress: Callable[[int], None], log: _Log,
+    progress: Progress, log: Log,
 ) -> tuple[Checkpoint, str | None]:  # fmt: skip
     """The state at the end of training, and why it diverged, if it did."""
     spec = resolved.spec

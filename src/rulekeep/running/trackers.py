@@ -15,10 +15,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from rulekeep.executors.base import Log
 from rulekeep.specs import UsageError
 
 TrackerName: TypeAlias = Literal["none", "tensorboard", "wandb", "trackio"]
-_Log: TypeAlias = Callable[[int, Mapping[str, float]], None]
 
 
 class TrackerWarning(UserWarning):
@@ -33,7 +33,7 @@ def check_tracker(name: str) -> None:
 
 
 def tracked(
-    name: str, folder: Path, spec: Mapping[str, Any], run: Callable[[_Log], dict[str, Any]]
+    name: str, folder: Path, spec: Mapping[str, Any], run: Callable[[Log], dict[str, Any]]
 ) -> dict[str, Any]:
     """What a run returns; the tracker gets its figures step by step, and how it ended.
 

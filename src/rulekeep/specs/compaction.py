@@ -1,11 +1,11 @@
 """Rules in a history that a compactor shortens, round after round."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from rulekeep.specs.base import Spec, each_once
+from rulekeep.specs.base import Spec
 from rulekeep.specs.language import Format
 
 Style: TypeAlias = Literal["chat", "agent", "code"]
@@ -26,7 +26,9 @@ class CompactionSpec(Spec):
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
     version: ClassVar[int] = 1
 
-    compactor: str = Field(description="A name, file.py:function, a command, or saved:FOLDER.")
+    compactor: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
+        description="A name, file.py:function, a command, or saved:FOLDER."
+    )
     budget: float = Field(default=0.25, gt=0, le=1, description="Share of the tokens to be left.")
     rounds: int = Field(default=5, ge=1, le=50, description="Compactions, with chat after each.")
     guard: Guard = "none"
@@ -50,14 +52,6 @@ class CompactionSpec(Spec):
     device: str = "cpu"
     dtype: Format = "float32"
     seed: int = Field(default=1, ge=0, lt=2**63)
-
-    @field_validator("compactor")
-    @classmethod
-    def _named(cls, text: str) -> str:
-        (text,) = each_once("compactor", (text.strip(),))
-        if not text:
-            raise ValueError("compactor: is empty; name one")
-        return text
 
     @model_validator(mode="after")
     def _has_room(self) -> Self:
@@ -87,13 +81,8 @@ class CompactionSpec(Spec):
 
     @property
     def label(self) -> str:
-        extra = "".join(
-            f", {text}"
-            for text, usual in (
-                (self.guard, "none"), (self.control, "none"), (self.model, ""),
-            )
-            if text != usual
-        )  # fmt: skip
+        said = (self.guard, self.control, self.model or "none")
+        extra = "".join(f", {text}" for text in said if text != "none")
         name = Path(self.compactor.removeprefix("saved:")).name
         return f"{name}@{self.budget:g}, {self.style}, {self.tokens:,} tokens{extra}"
 

@@ -1,10 +1,11 @@
 """Rules in words, given to a language model whose context is compressed."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rulekeep.specs.base import Spec, each_once
 
@@ -43,7 +44,9 @@ class LanguageSpec(Spec):
     placement: Placement = "start"
     mentions: Mentions = "none"
     control: Control = "none"
-    compress: tuple[str, ...] = Field(default=(NO_COMPRESSION,))
+    compress: Annotated[tuple[str, ...], AfterValidator(partial(each_once, "compress"))] = (
+        NO_COMPRESSION,
+    )
     prompts: int = Field(default=100, ge=1, le=10**6)
     # Families that are asked for in each prompt and not stated: what their options score is held
     # against what they score as rules. Written replies need none.
@@ -51,11 +54,6 @@ class LanguageSpec(Spec):
     seed: int = Field(default=1, ge=0, lt=2**63)
     device: str = "cpu"
     dtype: Format = "float32"
-
-    @field_validator("compress")
-    @classmethod
-    def _compressions(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        return each_once("compress", texts)
 
     @field_validator("endpoint")
     @classmethod

@@ -220,6 +220,18 @@ class PredictorSpec(Spec):
         return len(self.test_contexts)
 
 
+class RetestSpec(Spec):
+    """The folder of a run, as an absolute path, and the lengths to test it at later.
+
+    `examples` are the number at each length; None takes the number in the spec of the run.
+    """
+
+    folder: str
+    contexts: Annotated[tuple[int, ...], AfterValidator(in_order)]
+    examples: int | None = Field(default=None, ge=1, le=10**7)
+    command: str
+
+
 # What a run is where its user says nothing: the protocol of the committed baselines. A spec's own
 # defaults are another matter: ids are made of what differs from them, so they stay.
 USUAL = {"context": 256, "steps": 1000, "length_growth": 0.65, "validation_examples": 128}

@@ -8,10 +8,10 @@ What makes a run of each kind, `planning.RUNS` says: a trained one `rulekeep.run
 import os
 import platform
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from rulekeep.printable import one_line
 from rulekeep.records.store import BusyError, RunFolder, Values, read_record, write_record
@@ -23,12 +23,6 @@ from rulekeep.sweeps.planning import RUNS, Job, resolve_planned
 BUSY = "busy"
 # Runs of these kinds need none, and may be made where there is none.
 NO_TORCH = (CompactionSpec.kind,)
-# Makes a run of the folder, which may hold a checkpoint and weights. It calls the first function
-# with every step, and the second with the figures of every evaluation on the validation split. What
-# it returns is the record without id, attempt and checksum.
-Runner: TypeAlias = Callable[
-    [Any, RunFolder, Callable[[int], None], Callable[[int, Mapping[str, float]], None]], Values
-]
 
 
 def make_run(job: Job, progress: Callable[[int], None], *, tracker: str, keep_weights: bool) -> str:
@@ -66,11 +60,11 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracker: str) -> s
         take_gpu(getattr(resolved.spec, "device", "cpu"))
         # Not where it is planned: what hangs or crashes takes no more than its own run.
         if any(map(is_outside, resolved.versions)):
-            from rulekeep.checks.screening import screen
+            from rulekeep.checks.mixers import screen
 
             screen(resolved)
     # Only here is what trains loaded, and torch with it.
-    run: Runner = import_module(RUNS[resolved.spec.kind].runner).run
+    run: Any = import_module(RUNS[resolved.spec.kind].runner).run
     if tracker == "none":
         made = run(resolved, folder, progress, lambda *_: None)
     else:

@@ -43,7 +43,11 @@ from rulekeep.specs import (
 
 
 class Kind(NamedTuple):
-    """What makes the runs of a kind whole, and the module whose `run` makes one."""
+    """What makes the runs of a kind whole, and the module whose `run` makes one.
+
+    `run(resolved, folder, progress, log)` calls `progress` with every step, and `log` with step and
+    figures of every validation. It returns the record without id, attempt and checksum.
+    """
 
     resolve: Callable[[Any], Identified[Any]]
     runner: str

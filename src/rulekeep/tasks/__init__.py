@@ -1,6 +1,7 @@
 """The tasks: what must be remembered. One file each; `TASKS` names them.
 
-A task is imported when its class is asked for.
+A task is imported when its class is asked for. What others derive from has its type here; the
+classes of single tasks are `Any` to a type checker.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,40 +9,16 @@ from typing import TYPE_CHECKING, Any
 from rulekeep.registry import Registry
 
 if TYPE_CHECKING:
-    from rulekeep.tasks.apply import Apply as Apply
-    from rulekeep.tasks.apply import ApplyOptions as ApplyOptions
     from rulekeep.tasks.article import Article as Article
     from rulekeep.tasks.base import Role as Role
     from rulekeep.tasks.base import Split as Split
     from rulekeep.tasks.base import Task as Task
-    from rulekeep.tasks.compression import Compression as Compression
-    from rulekeep.tasks.compression import CompressionOptions as CompressionOptions
-    from rulekeep.tasks.flip_flop import FlipFlop as FlipFlop
-    from rulekeep.tasks.flip_flop import FlipFlopOptions as FlipFlopOptions
-    from rulekeep.tasks.fuzzy_recall import FuzzyRecall as FuzzyRecall
-    from rulekeep.tasks.fuzzy_recall import FuzzyRecallOptions as FuzzyRecallOptions
     from rulekeep.tasks.labelled import LabelledOptions as LabelledOptions
     from rulekeep.tasks.labelled import LabelledTask as LabelledTask
-    from rulekeep.tasks.mixed_recall import MixedRecall as MixedRecall
-    from rulekeep.tasks.mixed_recall import MixedRecallOptions as MixedRecallOptions
-    from rulekeep.tasks.mqar import Mqar as Mqar
-    from rulekeep.tasks.mqar import MqarOptions as MqarOptions
-    from rulekeep.tasks.noisy_recall import NoisyRecall as NoisyRecall
-    from rulekeep.tasks.noisy_recall import NoisyRecallOptions as NoisyRecallOptions
-    from rulekeep.tasks.override import Override as Override
-    from rulekeep.tasks.override import OverrideOptions as OverrideOptions
-    from rulekeep.tasks.recall import Recall as Recall
-    from rulekeep.tasks.recall import RecallOptions as RecallOptions
-    from rulekeep.tasks.recite import Recite as Recite
-    from rulekeep.tasks.recite import ReciteOptions as ReciteOptions
-    from rulekeep.tasks.registers import Registers as Registers
-    from rulekeep.tasks.registers import RegistersOptions as RegistersOptions
     from rulekeep.tasks.sampled import RuleWords as RuleWords
     from rulekeep.tasks.sampled import Sample as Sample
     from rulekeep.tasks.sampled import SampledTask as SampledTask
     from rulekeep.tasks.sampled import TaskOptions as TaskOptions
-    from rulekeep.tasks.selective_copy import SelectiveCopy as SelectiveCopy
-    from rulekeep.tasks.selective_copy import SelectiveCopyOptions as SelectiveCopyOptions
 
 _CLASSES = {
     "article": "Article",
