@@ -261,14 +261,9 @@ def readings(record: Record) -> list[Read]:
     for row in record.choices:
         by_name[row.compress, row.how].append(row)
     keys = keys_of(record.choices)
-    weights = resampled(len(keys))
-    shares, floors = dict[tuple[str, str], Interval](), dict[str, float]()
-    for (called, how), rows in by_name.items():
-        judged = Judged(rows, keys)
-        right, _ = judged.right(weights)
-        shares[called, how] = interval(judged.by_prompt(right), weights[:, judged.prompts])
-        if how == "obeyed":
-            floors[called] = float(np.mean([1 / len(rule.scores) for rule in judged.rules]))
+    judged = {asked: Judged(rows, keys) for asked, rows in by_name.items()}
+    shares = {asked: one.share() for asked, one in judged.items()}
+    floors = {called: one.chance for (called, how), one in judged.items() if how == "obeyed"}
     stored = _means([row for row in record.rules if row.place in HOLDING], is_kept)
     every = []
     for called, floor in floors.items():

@@ -85,9 +85,12 @@ def answers(found: Cells) -> list[Answer]:
     named = ", ".join(f"{family} ({least[family]:.2f})" for family in names)
     first = f"Under {worst} these are followed least: {named}."
     why = [
-        f"{what} {of.mean:.2f}"
-        for what, of in (("given back when asked", last.said), ("left in the text", last.stored))
-        if of is not None
+        f"{what} {share:.2f}"
+        for what, share in (
+            ("given back when asked", last.said_share),
+            ("left in the text", last.stored and last.stored.mean),
+        )
+        if share is not None
     ]
     lost = [
         f"Under it {last.retention.mean:.2f} of all rules are obeyed, {' and '.join(why)}: what "
@@ -212,12 +215,12 @@ def _rows(found: Cells) -> list[dict[str, Cell]]:
             "tokens left": number_cell(record.tokens_left.get(compression), 0),
             "KiB": number_cell(record.cache_bytes.get(compression, math.nan) / 1024, 0),
             "retention": _interval(of.retention, drawn=True),
-            "said": _mean(of.said),
+            "said": number_cell(of.said_share),
             "stored": _mean(of.stored),
             "floor": number_cell(None if _has_no_floor(place) else of.chance),
             "over families": _interval(of.over_families),
             "all rules": _mean(of.all_rules),
-            "gain, nats": _mean(of.gain, 2),
+            "gain, nats": number_cell(of.gain, 2),
             "minus whole": _interval(of.difference),
             "prompts": number_cell(of.prompts, 0),
             "seed": number_cell(place.seed, 0),
