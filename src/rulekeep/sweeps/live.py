@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 from rulekeep.console import plain_line, progress_bars, rich_console, say, score_text
 from rulekeep.executors import Advanced, Started
 from rulekeep.executors.base import USAGE
-from rulekeep.printable import printable
+from rulekeep.printable import counted, printable
 from rulekeep.records import Record
 from rulekeep.sweeps.planning import Job
 
@@ -36,12 +36,19 @@ Event: TypeAlias = Started | Advanced | JobAwaited | JobFinished
 
 
 def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]:
-    """Passes on the finished runs, showing how many are done, running and failed, and the ETA."""
+    """Passes on the finished runs, showing how many are done, running and failed, and the ETA.
+
+    Where a step says how long others take, the time for all is said after the first ones.
+    """
     console = rich_console(errors=True)
     started = time.monotonic()
     total = sum(job.steps for job in jobs)
+    effort = {job.id: job.effort or 1.0 for job in jobs}
+    # When the first step was made, and what was made by then: loading a model says nothing.
+    begun: tuple[float, float] | None = None
     steps, running = dict.fromkeys((job.id for job in jobs), 0), set[str]()
     done = failed = 0
+    told = False
 
     def line(text: str) -> None:
         console.print(plain_line(text), soft_wrap=True)
@@ -51,13 +58,20 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
         now = f"{done} of {len(jobs)} done, {len(running)} running, {failed} failed"
         return f"{now}, {testing} testing" if testing else now
 
+    def made() -> float:
+        return sum(steps[job.id] * effort[job.id] for job in jobs)
+
+    def left() -> str:
+        if begun is None or (since := made() - begun[1]) <= 0:
+            return ""
+        to_make = sum(job.steps * effort[job.id] for job in jobs) - made()
+        minutes = (time.monotonic() - begun[0]) * to_make / since / 60
+        return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+
     def far() -> str:
-        made, seconds = sum(steps.values()), time.monotonic() - started
-        said = f"step {made:,} of {total:,}, {counts()}"
+        said = f"step {sum(steps.values()):,} of {total:,}, {counts()}"
         # Steps say nothing of how long a test takes.
-        if not made or said.endswith("testing"):
-            return said
-        return f"{said}, about {seconds * (total - made) / made / 60:.0f} min left"
+        return said if said.endswith("testing") else ", ".join(filter(None, (said, left())))
 
     lines = _saying(far) if jobs and not console.is_terminal else nullcontext()
     with progress_bars(console, shown=bool(jobs)) as progress, lines:
@@ -78,6 +92,12 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                 case Advanced(_, reached):
                     running.add(job.id)
                     steps[job.id] = reached
+                    if begun is None:
+                        begun = time.monotonic(), made()
+                    elif not told and job.effort and (time_left := left()):
+                        told = True
+                        runs = counted(len(jobs), "run")
+                        line(f"{time_left} for {runs}, by the pace of the first steps")
                     progress.update(bars[job.id], completed=reached, visible=True)
                 case JobAwaited():
                     running.discard(job.id)

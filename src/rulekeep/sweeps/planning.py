@@ -66,7 +66,8 @@ class FormerVersionError(UsageError):
 class Job(NamedTuple):
     """One run to make: what a process gets, and a name to show.
 
-    `noted` are notes of its record that were said when it was planned.
+    `noted` are notes of its record that were said when it was planned, and `effort` is what a step
+    of it takes beside those of others; 0 where one says nothing of the next.
     """
 
     root: str
@@ -74,6 +75,7 @@ class Job(NamedTuple):
     label: str
     steps: int
     noted: tuple[str, ...] = ()
+    effort: float = 0.0
 
 
 class Plan(NamedTuple):
@@ -215,4 +217,5 @@ def _add_job(folder: RunFolder, resolved: Identified[Any], result: Plan) -> None
     result.notes.extend(note for note in resolved.notes if note not in result.notes)
     # Absolute, since a job goes where its spec was planned, and relative names with it.
     root, spec = str(folder.path.parent.absolute()), resolved.spec
-    result.jobs.append(Job(root, folder.id, spec.label, spec.steps, resolved.notes))
+    effort = getattr(spec, "effort", 0.0)
+    result.jobs.append(Job(root, folder.id, spec.label, spec.steps, resolved.notes, effort))
