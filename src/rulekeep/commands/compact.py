@@ -1,8 +1,6 @@
 """`rulekeep compact`: which rules a compactor of histories keeps, round after round."""
 
 import math
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -180,10 +178,8 @@ def compact(
             return _write(specs[0], folder)
         specs = [spec_of(specs[0], folder)]
     root = run_folder("compact", out)
-    given = shlex.join(["rulekeep", *sys.argv[1:]])
     executor = LocalExecutor(workers, preloaded=_PRELOADED)
-    command = Command(given, str(Path.cwd()))
-    code = ended(make_runs(lambda _: specs, root, executor, command=command), root)
+    code = ended(make_runs(lambda _: specs, root, executor, command=Command.given()), root)
     if code:
         return code
     wanted = {planning.identity(spec) for spec in specs}

@@ -21,7 +21,7 @@ from rulekeep.records import Record
 from rulekeep.records.record import Choice, Kept
 from rulekeep.records.store import results
 from rulekeep.reporting.language import USUAL
-from rulekeep.reporting.tables import Cell, Table, number_cell, without_usual
+from rulekeep.reporting.tables import Cell, Table, interval_cell, number_cell, without_usual
 from rulekeep.specs import UsageError
 
 # What a cell is asked for, whatever reads it, as tables name it: cells that agree in these are
@@ -145,10 +145,6 @@ def _comparisons(
                     yield (*cell, named), compared
 
 
-def _p_cell(value: float) -> Cell:
-    return Cell(p_text(value), value)
-
-
 def _tables(
     made: Mapping[tuple[str, ...], Comparison], last: Mapping[tuple[str, ...], Comparison],
     heads: Sequence[str],
@@ -158,15 +154,15 @@ def _tables(
     cells = [
         {
             **places[cell],
-            "first": Cell(found.first.text(), found.first.mean),
-            "second": Cell(found.second.text(), found.second.mean),
-            "second less first": Cell(found.difference.text(), found.difference.mean),
-            "p": _p_cell(found.p_value),
+            "first": interval_cell(found.first),
+            "second": interval_cell(found.second),
+            "second less first": interval_cell(found.difference),
+            "p": Cell(p_text(found.p_value), found.p_value),
             "all rules, first": number_cell(found.all_first),
             "all rules, second": number_cell(found.all_second),
             "in first alone": number_cell(found.only_first, 0),
             "in second alone": number_cell(found.only_second, 0),
-            "McNemar p": _p_cell(found.mcnemar),
+            "McNemar p": Cell(p_text(found.mcnemar), found.mcnemar),
             "prompts": number_cell(found.prompts, 0),
         }
         for cell, found in made.items()

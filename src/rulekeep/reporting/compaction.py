@@ -19,6 +19,7 @@ from rulekeep.reporting.tables import (
     MISSING_CELL,
     Cell,
     Table,
+    interval_cell,
     number_cell,
     without_usual,
     words,
@@ -139,7 +140,7 @@ def first(found: Cells) -> Table:
             columns = (
                 {name: _last(of) for name, of in every.items()}
                 if several
-                else {f"round {n}": _share(one) for n, one in enumerate(of, 1)}
+                else {f"round {n}": number_cell(one.mean, 2) for n, one in enumerate(of, 1)}
             )
             rows.append(
                 {"rule": Cell(f"stated {_STATED[part]}" if part in _STATED else part), **columns}
@@ -154,9 +155,9 @@ def read(records: Sequence[Record]) -> Table:
         {
             **_named(place_of(record)), "control": Cell(place_of(record).control),
             "after": Cell("no compaction" if one.called == NO_COMPRESSION else one.called),
-            "stored": number_cell(one.stored, 2), "obeyed": _interval(one.obeyed),
-            "tempted": _interval(one.tempted), "said": _interval(one.said),
-            "bound": _interval(one.bound), "floor": number_cell(one.floor, 2),
+            "stored": number_cell(one.stored, 2), "obeyed": interval_cell(one.obeyed, 2),
+            "tempted": interval_cell(one.tempted, 2), "said": interval_cell(one.said, 2),
+            "bound": interval_cell(one.bound, 2), "floor": number_cell(one.floor, 2),
             "effective": number_cell(one.effective, 2),
         }
         for record in sorted(records, key=place_of)
@@ -166,10 +167,6 @@ def read(records: Sequence[Record]) -> Table:
     return Table.of(
         "read", *words("read"), without_usual(rows, {**_usual(rows), "control": "none"})
     )
-
-
-def _interval(of: Interval | None) -> Cell:
-    return MISSING_CELL if of is None else Cell(of.text(".2f"), of.mean)
 
 
 def _short(at: Place, found: Cells) -> str:
@@ -183,12 +180,8 @@ def _short(at: Place, found: Cells) -> str:
     return " ".join(filter(None, [name, at.model, *differing]))
 
 
-def _share(of: Interval) -> Cell:
-    return Cell(f"{of.mean:.2f}", of.mean)
-
-
 def _last(every: Sequence[Interval] | None) -> Cell:
-    return _share(every[-1]) if every else MISSING_CELL
+    return number_cell(every[-1].mean, 2) if every else MISSING_CELL
 
 
 def cells_table(found: Cells) -> Table:
@@ -198,9 +191,7 @@ def cells_table(found: Cells) -> Table:
     rows = [
         {
             **_named(at),
-            last: Cell(
-                of.kept[-1].text(".2f"), of.kept[-1].mean, (of.kept[-1].low, of.kept[-1].high)
-            ),
+            last: interval_cell(of.kept[-1], 2, span=True),
             "facts": number_cell(of.facts[-1], 2),
             "of budget": number_cell(max(of.left), 2),
             "after 1": number_cell(of.kept[0].mean, 2),
@@ -245,7 +236,7 @@ def _named(at: Place) -> dict[str, Cell]:
 
 def _first_last(every: Sequence[Interval]) -> Cell:
     if len(every) == 1:
-        return _share(every[0])
+        return number_cell(every[0].mean, 2)
     return Cell(f"{every[0].mean:.2f} → {every[-1].mean:.2f}", every[-1].mean)
 
 

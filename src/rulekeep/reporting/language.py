@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from rulekeep.analysis.summary import Interval
 from rulekeep.language.calibration import WRITTEN
 from rulekeep.language.cells import RIVALS_ALONE, Place, grouped, labels, model_of
 from rulekeep.language.figures import Followed, Unread, admitted, cell, left_out, without_rules
@@ -16,6 +15,7 @@ from rulekeep.reporting.tables import (
     Cell,
     Table,
     Value,
+    interval_cell,
     number_cell,
     without_usual,
     words,
@@ -214,14 +214,14 @@ def _rows(found: Cells) -> list[dict[str, Cell]]:
             "compression": Cell(compression),
             "tokens left": number_cell(record.tokens_left.get(compression), 0),
             "KiB": number_cell(record.cache_bytes.get(compression, math.nan) / 1024, 0),
-            "retention": _interval(of.retention, drawn=True),
+            "retention": interval_cell(of.retention, span=True),
             "said": number_cell(of.said_share),
-            "stored": _mean(of.stored),
+            "stored": number_cell(None if of.stored is None else of.stored.mean),
             "floor": number_cell(None if _has_no_floor(place) else of.chance),
-            "over families": _interval(of.over_families),
-            "all rules": _mean(of.all_rules),
+            "over families": interval_cell(of.over_families),
+            "all rules": number_cell(of.all_rules.mean),
             "gain, nats": number_cell(of.gain, 2),
-            "minus whole": _interval(of.difference),
+            "minus whole": interval_cell(of.difference),
             "prompts": number_cell(of.prompts, 0),
             "seed": number_cell(place.seed, 0),
         }
@@ -324,13 +324,3 @@ def place_text(place: Place, apart: Mapping[Place, str]) -> str:
     control = "" if place.control == "none" else place.control.replace("_", " ")
     mentions = MENTIONS.get(place.mentions, place.mentions)
     return ", ".join(filter(None, (mentions, place.chat, placement, control, apart[place])))
-
-
-def _interval(of: Interval | None, *, drawn: bool = False) -> Cell:
-    if of is None:
-        return MISSING_CELL
-    return Cell(of.text(), of.mean, (of.low, of.high) if drawn else None)
-
-
-def _mean(of: Interval | None, digits: int = 3) -> Cell:
-    return number_cell(None if of is None else of.mean, digits)

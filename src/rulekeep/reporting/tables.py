@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from rulekeep.analysis.summary import ENOUGH_SEEDS, Summary
+from rulekeep.analysis.summary import ENOUGH_SEEDS, Interval, Summary
 from rulekeep.printable import one_line
 
 if TYPE_CHECKING:
@@ -147,6 +147,13 @@ def number_cell(value: float | None, digits: int = 3) -> Cell:
         return MISSING_CELL
     # Rounded first: what is all but 0 has no sign.
     return Cell(f"{round(value, digits) + 0.0:,.{digits}f}", value)
+
+
+def interval_cell(of: Interval | None, digits: int = 3, *, span: bool = False) -> Cell:
+    """A mean with the ends of its interval, drawn as a bar where it has a `span`."""
+    if of is None:
+        return MISSING_CELL
+    return Cell(of.text(f".{digits}f"), of.mean, (of.low, of.high) if span else None)
 
 
 def signed(difference: Summary | None) -> Cell:

@@ -13,8 +13,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rulekeep.compaction.resolving import resolve_compaction
-from rulekeep.language.resolving import resolve_language
+from rulekeep.language.resolving import resolve_compaction, resolve_language
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.folders import Command, make_folder, unfinished

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from rulekeep.analysis.summary import Interval
 from rulekeep.harness.lm_eval.asking import Document, Reader, documents
 from rulekeep.language.calibration import Judged, keys_of
 from rulekeep.language.chat import Message, converse, unstated_for
@@ -80,13 +79,12 @@ def process_results(doc: Document, results: Iterable[tuple[float, bool]]) -> dic
     return {**dict.fromkeys(("retention", "low", "high", "chance"), row), **acc}
 
 
-def _interval(rows: Iterable[Document]) -> Interval:
-    choices = [Choice(compress="none", split="test", **row) for row in rows]
-    return Judged(choices, keys_of(choices)).share()
-
-
 def _figure(name: str) -> Callable[[Iterable[Document]], float]:
-    return lambda rows: float(getattr(_interval(rows), name))
+    def figure(rows: Iterable[Document]) -> float:
+        choices = [Choice(compress="none", split="test", **row) for row in rows]
+        return float(getattr(Judged(choices, keys_of(choices)).share(), name))
+
+    return figure
 
 
 # The share of rules followed, calibrated on all other prompts, with its interval over prompts.
