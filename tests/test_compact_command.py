@@ -112,6 +112,8 @@ def test_two_versions_of_a_compactor_are_compared(run: Run, tmp_path: Path, mine
     run("compact", "keep_last,nothing", "--guards", "none,system", *FEW, "--out", "ours")
     code, output, _ = run("compare", "before", "after", "--fail-if-worse")
     assert (code, b"-0.143" in output, b"mine.py:ends" in output) == (1, True, True)
+    rounds = [line.split()[3] for line in output.decode().splitlines() if "mine.py:ends" in line]
+    assert rounds[:2] == ["1", "2"]
     code, output, _ = run("compare", "ours", "--compress", "nothing,nothing+system")
     assert (code, b"0.143" in output) == (0, True)
     code, _, errors = run("compare", "before", "ours")

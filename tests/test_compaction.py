@@ -21,9 +21,9 @@ from rulekeep.compaction.messages import (
     unpaired,
     word_count,
 )
-from rulekeep.compaction.resolving import resolve_compaction
 from rulekeep.language import checkpointed
 from rulekeep.language.families import read_families
+from rulekeep.language.resolving import resolve_compaction
 from rulekeep.records.record import Kept, Round
 from rulekeep.records.store import RunFolder
 from rulekeep.specs import CompactionSpec, UsageError

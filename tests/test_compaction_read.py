@@ -8,12 +8,12 @@ import pytest
 from rulekeep.compaction import asking
 from rulekeep.compaction.asking import Asker
 from rulekeep.compaction.figures import readings
-from rulekeep.compaction.resolving import resolve_compaction
 from rulekeep.compaction.run import shortened
 from rulekeep.language.chat import Message as Turn
 from rulekeep.language.compressions import Compression
 from rulekeep.language.contract import Probe
 from rulekeep.language.families import is_stored
+from rulekeep.language.resolving import resolve_compaction
 from rulekeep.records import Record
 from rulekeep.specs import CompactionSpec
 

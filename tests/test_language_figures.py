@@ -30,7 +30,7 @@ def judged(rows: Sequence[Choice]) -> tuple[list[float], list[float]]:
     """Whether each rule is followed, and its gain over its rivals."""
     keys = keys_of(rows)
     right, gain = Judged(rows, keys).right(np.ones((1, len(keys))))
-    return right[0].tolist(), gain[0].tolist()
+    return right[0].tolist(), gain.tolist()
 
 
 # Calibration
@@ -160,7 +160,7 @@ def test_each_draw_leaves_out_every_copy_of_the_prompt_that_is_scored() -> None:
     keys = keys_of(rows)
     weights = np.array([[1.0] * 9, [3, 0, 1, 2, 0, 0, 1, 2, 0]])
     own = Judged(rows, keys)
-    gains = own.right(weights)[1][1]
+    gains = own.right(weights[1:])[1]
     # The same prompts as so many copies with names of their own.
     copies = [
         one._replace(prompt=100 * copy + one.prompt)
@@ -171,7 +171,7 @@ def test_each_draw_leaves_out_every_copy_of_the_prompt_that_is_scored() -> None:
     for rule, gain in zip(own.rules, gains, strict=True):
         others = [one for one in copies if one.prompt % 100 != rule.prompt]
         alone = Judged([*others, rule], keys_of([*others, rule]))
-        (mine,) = alone.right(np.ones((1, len(keys_of([*others, rule])))))[1]
+        mine = alone.right(np.ones((1, len(keys_of([*others, rule])))))[1]
         (expected,) = [of for one, of in zip(alone.rules, mine, strict=True) if one is rule]
         if not np.isnan(expected):
             compared += 1

@@ -6,7 +6,9 @@ import pytest
 import tiny
 from test_terminal import HOSTILE, is_plain
 
+from rulekeep.executors import Advanced
 from rulekeep.records import Record
+from rulekeep.sweeps import making
 from rulekeep.sweeps.making import JobFinished, shown
 from rulekeep.sweeps.planning import Job
 
@@ -78,3 +80,18 @@ def test_a_run_is_passed_on_before_its_line_is_out(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ""
     assert list(passed_on) == []
     assert capsys.readouterr().err == "[1/1] a run: failed: no luck, 0 s since the start\n"
+
+
+def test_the_time_for_all_is_said_after_the_first_steps(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of the second cell takes twice as long, and loading counts for nothing."""
+    near, far = (
+        Job("runs", name, name, 10, effort=effort) for name, effort in (("a", 1.0), ("b", 2.0))
+    )
+    clock = iter([0, 100, 160, 160, *[160] * 20])
+    monkeypatch.setattr(making.time, "monotonic", lambda: next(clock))
+    assert list(shown(iter([Advanced(near, 1), Advanced(near, 2)]), [near, far])) == []
+    # 28 steps of a minute.
+    said = "about 28 min left for 2 runs, by the pace of the first steps\n"
+    assert capsys.readouterr().err == said

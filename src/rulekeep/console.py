@@ -6,7 +6,9 @@ are written out (`printable`).
 
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from rulekeep.printable import printable
@@ -86,6 +88,24 @@ def progress_bars(
         *columns, console=console, transient=True, refresh_per_second=per_second,
         disable=not (shown and console.is_terminal),
     )  # fmt: skip
+
+
+@contextmanager
+def saying(line: Callable[[], str], seconds: float = 30.0) -> Iterator[None]:
+    """Print a line again and again from its own thread: there may be no event for as long."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            say(line())
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def command_line() -> str:

@@ -14,7 +14,7 @@ from rulekeep.compaction.compactors import find
 from rulekeep.compaction.figures import Place, Survival, cells, is_kept
 from rulekeep.compaction.history import HOLDING
 from rulekeep.compaction.saved import spec_of, write
-from rulekeep.console import EXIT_FAILED, command_line, say, tell
+from rulekeep.console import EXIT_FAILED, say, tell
 from rulekeep.executors import LocalExecutor
 from rulekeep.language.families import read_families
 from rulekeep.records.folders import Command, run_folder
@@ -179,8 +179,7 @@ def compact(
         specs = [spec_of(specs[0], folder)]
     root = run_folder("compact", out)
     executor = LocalExecutor(workers, preloaded=_PRELOADED)
-    command = Command(command_line(), str(Path.cwd()))
-    code = ended(make_runs(lambda _: specs, root, executor, command=command), root)
+    code = ended(make_runs(lambda _: specs, root, executor, command=Command.given()), root)
     if code:
         return code
     wanted = {planning.identity(spec) for spec in specs}

@@ -30,7 +30,10 @@ _COLUMNS = {
     "mentions": "mentions", "distance": "distance", "placement": "rules at", "control": "control",
     "rules": "rules", "seed": "seed",
 }  # fmt: skip
-_COMPACTED = {"budget": "budget", "style": "histories of", "tokens": "tokens", "seed": "seed"}
+_COMPACTED = {
+    "budget": "budget", "style": "histories of", "tokens": "tokens", "seed": "seed",
+    "round": "round",
+}  # fmt: skip
 # What the cells of one folder must agree in.
 _OF_A_SIDE = ("model", "families", "chat")
 _MOST_FAMILIES = 5
@@ -43,9 +46,9 @@ def compare(
 ) -> int:
     """Compare what two runs of `rulekeep language` or `rulekeep compact` keep.
 
-    Cells that were asked for alike are compared, rule by rule in the same prompts or histories.
-    Shown are the difference with its interval, prompts whose every rule is kept (McNemar's exact
-    test), and the families that lose most.
+    Cells that were asked for alike are compared, rule by rule in the same prompts or histories;
+    compactors after each round. Shown are the difference with its interval, prompts whose every
+    rule is kept (McNemar's exact test), and the families that lose most.
 
     Parameters
     ----------
@@ -58,7 +61,8 @@ def compare(
         that of the second. With a guard or model it is keep_last+system, or summary+copying. Each
         that both have if left out.
     fail_if_worse
-        Exit code 1 where the second keeps fewer rules, shown after Holm over all comparisons.
+        Exit code 1 where the second keeps fewer rules, of compactors after the last round. That is
+        shown after Holm over all of these.
     """
     if len(compress) > 2:
         raise UsageError(f"--compress {','.join(compress)}: name one, or two")
@@ -74,24 +78,29 @@ def compare(
             f"{first} and {second or first}: no cell of both has the same rules in the same texts; "
             "give both the same options but what is compared"
         )
-    print_tables(_tables(made, (*columns.values(), "compared")))
-    lost = worse([*made.values()])
+    # Of the rounds of two compactors the last one counts.
+    ends = {(cell[: -2 if any(compacted) else -1], cell[-1]): cell for cell in made}
+    last = {cell: made[cell] for cell in ends.values()}
+    print_tables(_tables(made, last, (*columns.values(), "compared")))
+    lost = worse([*last.values()])
     if lost:
-        say(f"{len(lost)} of {len(made)} comparisons show that the second keeps fewer rules")
+        say(f"{len(lost)} of {len(last)} comparisons show that the second keeps fewer rules")
     return EXIT_FAILED if lost and fail_if_worse else 0
 
 
 def _compacted(records: Sequence[Record]) -> Cells:
-    """The rules of each compactor, with model and guard, in each cell; of several the most."""
+    """The rules of each compactor, with model and guard, in each cell and round; the most rules."""
     cells = defaultdict[tuple[str, ...], dict[str, Sequence[Kept]]](dict)
     for record in filter(is_compaction, records):
         place = place_of(record)
         if place.control == "none":
-            of = {**vars(record.spec), **place._asdict()}
-            cell = cells[tuple(str(of[key]) for key in _COMPACTED)]
             guard = "" if place.guard == "none" else place.guard
             side = "+".join(filter(None, (place.compactor, place.model, guard)))
-            cell[side] = max(record.rules, cell.get(side, ()), key=len)
+            for at in range(1, len(record.rules[0].verdicts) + 1):
+                of = {**vars(record.spec), **place._asdict(), "round": at}
+                cell = cells[tuple(str(of[key]) for key in _COMPACTED)]
+                rules = [row._replace(verdicts=row.verdicts[:at]) for row in record.rules]
+                cell[side] = max(rules, cell.get(side, ()), key=len)
     return cells
 
 
@@ -136,11 +145,10 @@ def _comparisons(
                     yield (*cell, named), compared
 
 
-def _p_cell(value: float) -> Cell:
-    return Cell(p_text(value), value)
-
-
-def _tables(made: Mapping[tuple[str, ...], Comparison], heads: Sequence[str]) -> list[Table]:
+def _tables(
+    made: Mapping[tuple[str, ...], Comparison], last: Mapping[tuple[str, ...], Comparison],
+    heads: Sequence[str],
+) -> list[Table]:  # fmt: skip
     places = {cell: dict(zip(heads, cell, strict=True)) for cell in made}
     cells: Iterator[dict[str, Value]] = (
         {
@@ -148,19 +156,19 @@ def _tables(made: Mapping[tuple[str, ...], Comparison], heads: Sequence[str]) ->
             "first": interval_cell(found.first),
             "second": interval_cell(found.second),
             "second less first": interval_cell(found.difference),
-            "p": _p_cell(found.p_value),
+            "p": Cell(p_text(found.p_value), found.p_value),
             "all rules, first": number_cell(found.all_first),
             "all rules, second": number_cell(found.all_second),
             "in first alone": number_cell(found.only_first, 0),
             "in second alone": number_cell(found.only_second, 0),
-            "McNemar p": _p_cell(found.mcnemar),
+            "McNemar p": Cell(p_text(found.mcnemar), found.mcnemar),
             "prompts": number_cell(found.prompts, 0),
         }
         for cell, found in made.items()
     )
     families: Iterator[dict[str, Value]] = (
         {**places[cell], "family": family, "second less first": number_cell(change)}
-        for cell, found in made.items()
+        for cell, found in last.items()
         for family, change in [*found.by_family.items()][:_MOST_FAMILIES]
     )
     said = words("compared_families", most=_MOST_FAMILIES)

@@ -126,9 +126,8 @@ def _card(parts: list[_Part], passing: Mapping[str, bool], context: int, seed: i
     for part in parts:
         configs.setdefault(part.config, []).append(part)
     text = files("rulekeep.commands").joinpath("dataset.md").read_text("utf-8")
-    card: str = Template(text).render(
+    return str(Template(text).render(
         configs=configs, context=f"{context:,}", seed=seed, version=version("rulekeep"),
         passing=[name for name, passed in passing.items() if passed],
         failing=[name for name, passed in passing.items() if not passed],
-    )  # fmt: skip
-    return card
+    ))  # fmt: skip

@@ -1,10 +1,7 @@
 """`rulekeep language`: which rules in words a model follows when its cache is compressed."""
 
 import math
-import shlex
-import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers
@@ -174,10 +171,8 @@ def language(
             say(note)
         return Settled([first, *(cell.model_copy(update={"families": kept}) for cell in cells)])
 
-    given = shlex.join(["rulekeep", *_without_out(sys.argv[1:])])
-    command = Command(given, str(Path.cwd()))
     executor = LocalExecutor(workers or 1)
-    return ended(make_runs(make, root, executor, command=command, chooses=True), root)
+    return ended(make_runs(make, root, executor, command=Command.given(), chooses=True), root)
 
 
 def _admission_prompts(first: LanguageSpec, families: int) -> int:
@@ -207,12 +202,3 @@ def _too_few(record: Record, kept: Sequence[str], left_out: Sequence[str], asked
         f"{counted(len(kept), 'family is', 'families are')} left, where {asked} are asked for at "
         f"once; give {fewer}a stronger model, since without chat it fails {', '.join(left_out)}"
     )
-
-
-def _without_out(words: Sequence[str]) -> list[str]:
-    """A command without its folder, which is named anew where the command is told to go on."""
-    return [
-        word
-        for before, word in pairwise(["", *words])
-        if "--out" not in (before, word) and not word.startswith("--out=")
-    ]

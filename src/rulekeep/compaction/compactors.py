@@ -50,7 +50,7 @@ from rulekeep.specs import UsageError, choose
 
 LIMIT_SECONDS = 120.0
 ASKED = ("messages", "budget", "count", "state", "model", "prompt", "text")
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _PROMPT = (
     "Summarize the conversation below so that the work can go on from the summary alone. Keep what "
     "was decided, what is open, and every instruction of the user."
@@ -83,16 +83,21 @@ def clear_tools(messages: list[Message], budget: int, count: Count) -> list[Mess
 
 def extract(messages: list[Message], budget: int, count: Count) -> str:
     """The sentences nearest to the centroid of all, by words (Radev et al. 2004)."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
     lines = transcript(messages).split("\n")
-    sentences = [part for line in lines for part in _SENTENCE.split(line) if part.strip()]
-    words = TfidfVectorizer(token_pattern=r"\w+").fit_transform(sentences)
-    near = (words @ words.mean(axis=0).T).A1
-    order = sorted(range(len(sentences)), key=lambda at: (-near[at], at))
+    sentences = [part for line in lines for part in SENTENCE.split(line) if part.strip()]
+    order = central(sentences)
     sizes = [count(sentences[at]) for at in order]
     fitting = sum(size <= budget for size in accumulate(sizes))
     return "\n".join(sentences[at] for at in sorted(order[:fitting]))
+
+
+def central(sentences: Sequence[str]) -> list[int]:
+    """The places of sentences, that nearest to the centroid of all first."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    words = TfidfVectorizer(token_pattern=r"\w+").fit_transform(sentences)
+    near = (words @ words.mean(axis=0).T).A1
+    return sorted(range(len(sentences)), key=lambda at: -near[at])
 
 
 def summary(

@@ -22,7 +22,7 @@ from rulekeep.compaction.history import FACTS, HOLDING
 from rulekeep.compaction.verdicts import KEPT
 from rulekeep.language.calibration import Judged, keys_of
 from rulekeep.language.comparing import Comparison, of_prompts
-from rulekeep.language.intervals import interval, resampled
+from rulekeep.language.intervals import of_shares, resampled
 from rulekeep.printable import name, one_line
 from rulekeep.records import Record
 from rulekeep.records.record import Choice, Kept, Round
@@ -218,7 +218,7 @@ def share_of(values: Sequence[tuple[int, float]]) -> Interval:
     if len(values) == len(by_history):
         right = float(by_history.sum())
         return Interval(float(by_history.mean()), *exact_share(right, len(by_history)))
-    return clustered(by_history)
+    return of_shares(by_history)
 
 
 def _shares(values: Sequence[tuple[int, float]]) -> Float[np.ndarray, " histories"]:
@@ -227,12 +227,6 @@ def _shares(values: Sequence[tuple[int, float]]) -> Float[np.ndarray, " historie
     for history, value in values:
         by_history[history].append(value)
     return np.array([fmean(of) for of in by_history.values()])
-
-
-def clustered(shares: Float[np.ndarray, " histories"], least: float = 0.0) -> Interval:
-    """The mean of one share a history, of several rules each, with a bootstrap interval."""
-    drawn = resampled(len(shares))
-    return interval(np.repeat(shares[None], len(drawn), 0), drawn, least)
 
 
 class Read(NamedTuple):
@@ -261,14 +255,9 @@ def readings(record: Record) -> list[Read]:
     for row in record.choices:
         by_name[row.compress, row.how].append(row)
     keys = keys_of(record.choices)
-    weights = resampled(len(keys))
-    shares, floors = dict[tuple[str, str], Interval](), dict[str, float]()
-    for (called, how), rows in by_name.items():
-        judged = Judged(rows, keys)
-        right, _ = judged.right(weights)
-        shares[called, how] = interval(judged.by_prompt(right), weights[:, judged.prompts])
-        if how == "obeyed":
-            floors[called] = float(np.mean([1 / len(rule.scores) for rule in judged.rules]))
+    judged = {asked: Judged(rows, keys) for asked, rows in by_name.items()}
+    shares = {asked: one.share() for asked, one in judged.items()}
+    floors = {called: one.chance for (called, how), one in judged.items() if how == "obeyed"}
     stored = _means([row for row in record.rules if row.place in HOLDING], is_kept)
     every = []
     for called, floor in floors.items():

@@ -192,7 +192,8 @@ def _plant(
         elif place in QUOTED:
             _quote(turns[last * (6 if place == "tool" else 4) // 10], text, place, drawn)
     file = [rule.texts[0] for rule in stated if rule.place == "file"]
-    turns[0][1:1] = read_rules_file(file, _has_tools(turns))
+    has_tools = any(message["role"] == "tool" for turn in turns for message in turn)
+    turns[0][1:1] = read_rules_file(file, has_tools)
     for rule in rules:
         options = [*families[rule.family].options]
         drawn.shuffle(options)
@@ -212,10 +213,6 @@ def read_rules_file(rules: Sequence[str], has_tools: bool = True) -> list[Messag
             {"role": "user", "content": file},
         ]
     return [_call("call_rules", "read_file", {"path": RULES_FILE}), _result("call_rules", file)]
-
-
-def _has_tools(turns: Sequence[Sequence[Message]]) -> bool:
-    return any(message["role"] == "tool" for turn in turns for message in turn)
 
 
 def _say(turn: list[Message], text: str) -> None:

@@ -144,13 +144,12 @@ def _line(message: Message) -> str:
     return f"{message['role']}: {message['content']}{calls}"
 
 
-def read_histories(path: str) -> list[list[Message]]:
-    """A user's own histories, with what tools and the system say: JSON Lines, or one JSON array."""
-    return read_chats(path, as_messages)
-
-
 def read_chats(path: str, read: Callable[[list[Any]], _Read]) -> list[_Read]:
-    """What is read of each conversation of a user's file; `UsageError` where one cannot be."""
+    """What is read of each conversation of a user's file: JSON Lines, or one JSON array.
+
+    Raises:
+        UsageError: one cannot be read.
+    """
     found = []
     try:
         for place, chat in _parts(Path(path).read_bytes()):

@@ -32,7 +32,6 @@ from rulekeep.compaction.messages import (
     transcript,
     unpaired,
 )
-from rulekeep.compaction.resolving import ResolvedCompaction, resolve_compaction
 from rulekeep.compaction.saved import left_of
 from rulekeep.compaction.verdicts import (
     Standing,
@@ -42,6 +41,7 @@ from rulekeep.compaction.verdicts import (
     standing,
 )
 from rulekeep.language.checkpointed import checkpointed
+from rulekeep.language.resolving import ResolvedCompaction, resolve_compaction
 from rulekeep.records.record import Kept, Round
 from rulekeep.records.store import RunFolder, Values
 from rulekeep.registry import find_function
@@ -62,7 +62,12 @@ def run(
 ) -> Values:
     """Shortens every history of a cell, from its checkpoint if there is one."""
     del log
-    asker = _asker(resolved)
+    asker = None
+    if resolved.spec.reader:
+        # Only what is asked of a model loads torch.
+        from rulekeep.compaction import asking
+
+        asker = asking.Asker(resolved.spec, resolved.families)
 
     def step(known: dict[str, Any], number: int) -> None:
         rules, rounds, choices = shortened(resolved, number, asker)
@@ -79,14 +84,6 @@ def run(
         "environment": {},
         "notes": [],
     }
-
-
-def _asker(resolved: ResolvedCompaction) -> "Asker | None":
-    if not resolved.spec.reader:
-        return None
-    from rulekeep.compaction.asking import Asker
-
-    return Asker(resolved.spec, resolved.families)
 
 
 def survives(compact: Callable[..., Any] | str, **options: Any) -> Survival:
@@ -115,6 +112,8 @@ def shortened(
     history = made(resolved.families, spec, number, count, resolved.recorded)
     model, state = _model(resolved, history), dict[str, Any]()
     messages, budget = history.messages, int(spec.budget * tokens_of(history.messages, count))
+    prompt = Path(spec.summary_prompt).read_text("utf-8") if spec.summary_prompt else ""
+    compact = resolved.compactor and guarded(spec.guard, resolved.compactor, history)
     standings, reached = list[list[Standing]](), list[list[bool]]()
     rounds, failure, seen = list[Round](), "", dict[str, str]()
     choices = list[dict[str, Any]]()
@@ -124,7 +123,13 @@ def shortened(
         read = len(model.prompts) if model else 0
         if not failure:
             try:
-                left = _left(resolved, history, number, at, given, budget, state, model)
+                if compact:
+                    left = compact(
+                        messages=given, budget=budget, count=count, state=state, model=model,
+                        prompt=prompt,
+                    )  # fmt: skip
+                elif spec.saved:
+                    left = left_of(spec.saved, number, at)
             except CompactionError as error:
                 failure = str(error)
         seconds = time.perf_counter() - began
@@ -187,20 +192,3 @@ def _loaded(folder: str) -> Callable[[str], str]:
 
     model = load_model(folder, "cpu", "float32")
     return lambda prompt: model.written([Turn("user", prompt)], _TOKENS_OF_A_SUMMARY)
-
-
-def _left(
-    resolved: ResolvedCompaction, history: History, number: int, at: int,
-    messages: list[Message], budget: int, state: dict[str, Any], model: Any,
-) -> list[Message]:  # fmt: skip
-    """What is left after one compaction."""
-    spec = resolved.spec
-    if resolved.compactor is None:
-        assert spec.saved is not None
-        return left_of(spec.saved, number, at)
-    prompt = Path(spec.summary_prompt).read_text("utf-8") if spec.summary_prompt else ""
-    compact = guarded(spec.guard, resolved.compactor, history)
-    return compact(
-        messages=messages, budget=budget, count=resolved.count, state=state, model=model,
-        prompt=prompt,
-    )  # fmt: skip

@@ -18,7 +18,7 @@ from rulekeep.compaction.messages import (
     read_messages,
     tokens_of,
 )
-from rulekeep.compaction.resolving import ResolvedCompaction, resolve_compaction
+from rulekeep.language.resolving import ResolvedCompaction, resolve_compaction
 from rulekeep.records.identity import differing
 from rulekeep.records.store import CorruptRecordError, read_record, write_record, write_text
 from rulekeep.specs import CompactionSpec, UsageError

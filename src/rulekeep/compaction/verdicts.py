@@ -196,7 +196,8 @@ def _sentences(role: str, text: str) -> Iterator[_Sentence]:
 
 
 def _flattened(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and len(value) < 5 and all(map(_is_text, value.values())):
+    parts = [*value.values()] if isinstance(value, dict) else [value]
+    if isinstance(value, dict) and len(parts) < 5 and all(isinstance(one, str) for one in parts):
         # One thing, said in parts.
         yield key, ", ".join(f"{name.replace('_', ' ')} {one}" for name, one in value.items())
     elif isinstance(value, dict):
@@ -207,10 +208,6 @@ def _flattened(key: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _flattened(key, one)
     else:
         yield key, str(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _under_headings(text: str) -> Iterator[tuple[str, str]]:

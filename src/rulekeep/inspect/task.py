@@ -32,8 +32,7 @@ from rulekeep.compaction.figures import is_kept
 from rulekeep.compaction.history import HOLDING, History, made
 from rulekeep.compaction.messages import Message, tokens_of, word_count
 from rulekeep.compaction.verdicts import standing
-from rulekeep.language.chat import Conversation, converse
-from rulekeep.language.chat import Message as Turn
+from rulekeep.language.chat import Conversation, converse, words_of
 from rulekeep.language.contract import REPLY_TOKENS, spoken
 from rulekeep.language.families import Families, Family, digest_of, read_families
 from rulekeep.specs import CompactionSpec, LanguageSpec, UsageError, choose
@@ -119,7 +118,7 @@ def language(
         )  # fmt: skip
         families = read_families(rules)
         told, bare = (
-            [converse(families, one, "test", number, _words) for number in range(spec.prompts)]
+            [converse(families, one, "test", number, words_of) for number in range(spec.prompts)]
             for one in (spec, spec.model_copy(update={"control": "no_rules"}))
         )
 
@@ -236,10 +235,6 @@ def shares() -> Scorer:
         return Score(value=value, answer="\n".join(row["replies"]["obeyed"] for row in rows))
 
     return score
-
-
-def _words(turns: Sequence[Turn]) -> int:
-    return sum(word_count(one.text) for one in turns)
 
 
 def _of(talk: Conversation) -> list[ai.ChatMessage]:

@@ -1,7 +1,8 @@
 """Which rules are followed: each option's score against what it scores by itself.
 
     judged = Judged(choices, keys_of(choices))
-    right, gain = judged.right(resampled(len(keys)))    # of each draw and rule
+    right, gain = judged.right(judged.drawn)        # of each draw and rule, and of each rule
+    judged.share()                                  # an Interval: the share of rules followed
 
 A rule counts as followed where its option gains most among its family's. An option's gain is its
 log-likelihood less what it scores in the other prompts of the cell that do not state it. What it
@@ -21,6 +22,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from rulekeep.analysis.summary import Interval
+from rulekeep.language.intervals import interval, resampled
 from rulekeep.records.record import Choice
 
 # Options so near are told apart by rounding alone: a text without rules scores all alike.
@@ -91,16 +94,34 @@ class Judged:
         self.is_written = any(row.judged == WRITTEN for row in rows)
         place = np.array([row.prompt for row in self.asked if row.rule >= 0], dtype=int)
         self.starts = np.flatnonzero(np.diff(place, prepend=-1))
-        self.prompts = place[self.starts]
+        self.prompts, self.of = place[self.starts], len(keys)
 
     def right(
         self, weights: Float[np.ndarray, "draws prompts"]
-    ) -> tuple[Float[np.ndarray, "draws rules"], Float[np.ndarray, "draws rules"]]:
+    ) -> tuple[Float[np.ndarray, "draws rules"], Float[np.ndarray, " rules"]]:
         """Whether each rule is followed, ties shared, and its gain; NaN where that is not known.
 
-        The first row of weights is the sample.
+        The first row of weights is the sample, and the gain is that of it.
         """
         return followed([self], weights)[0]
+
+    @property
+    def chance(self) -> float:
+        """What a guess among the options of each rule gets right."""
+        return float(np.mean([1 / len(rule.scores) for rule in self.rules]))
+
+    @property
+    def drawn(self) -> Float[np.ndarray, "draws prompts"]:
+        """How often each prompt is drawn in each draw of the bootstrap, the sample first."""
+        return resampled(self.of)
+
+    def share(self, right: Float[np.ndarray, "draws rules"] | None = None) -> Interval:
+        """The share of rules followed, over prompts; NaN where that is known of no rule."""
+        if right is None:
+            right, _ = self.right(self.drawn)
+        if np.isnan(right[0]).all():
+            return Interval(np.nan, np.nan, np.nan)
+        return interval(self.by_prompt(right), self.drawn.take(self.prompts, 1))
 
     def by_prompt(
         self, values: Float[np.ndarray, "draws rules"], *, whole: bool = False
@@ -119,12 +140,12 @@ class Judged:
 
 def followed(
     judged: Sequence[Judged], weights: Float[np.ndarray, "draws prompts"]
-) -> list[tuple[Float[np.ndarray, "draws rules"], Float[np.ndarray, "draws rules"]]]:
+) -> list[tuple[Float[np.ndarray, "draws rules"], Float[np.ndarray, " rules"]]]:
     """What `Judged.right` says, of each: those that ask alike share their fits."""
     values, alike = [], defaultdict[object, list[int]](list)
     for number, one in enumerate(judged):
         right = np.full((len(weights), len(one.rules)), np.nan)
-        values.append((right, right.copy()))
+        values.append((right, np.full(len(one.rules), np.nan)))
         if one.is_written:
             right[:] = [shows_right(rule) for rule in one.rules]
         else:
@@ -137,13 +158,13 @@ def followed(
             for start in range(0, len(weights), DRAWS_AT_ONCE):
                 part = slice(start, start + DRAWS_AT_ONCE)
                 found = fit.gains(weights[part], every)
-                for number, of in zip(numbers, found, strict=True):
-                    values[number][0][part, fit.rules], values[number][1][part, fit.rules] = of
+                for number, (right, gain) in zip(numbers, found, strict=True):
+                    values[number][0][part, fit.rules] = right
+                    if start == 0:
+                        values[number][1][fit.rules] = gain
     # A draw that tells nothing of a rule leaves it as it is.
-    for right, gain in values:
-        lost = np.isnan(right) | np.isnan(right[:1])
-        np.copyto(right, right[:1], where=lost)
-        np.copyto(gain, gain[:1], where=lost)
+    for right, _ in values:
+        np.copyto(right, right[:1], where=np.isnan(right) | np.isnan(right[:1]))
     return values
 
 
@@ -218,8 +239,11 @@ class Fit:
 
     def gains(
         self, weights: Float[np.ndarray, "draws prompts"], every: Sequence[Scored]
-    ) -> Iterator[tuple[Float[np.ndarray, "draws own"], Float[np.ndarray, "draws own"]]]:
-        """Whether each own rule's option gains most, and by how much, from a fit without it."""
+    ) -> Iterator[tuple[Float[np.ndarray, "draws own"], Float[np.ndarray, " own"]]]:
+        """Whether each own rule's option gains most, and by how much at first.
+
+        Both are from a fit without that rule.
+        """
         options, less = self.counts.shape[1], weights.take(self.prompts, 1)
 
         def without(tables: np.ndarray, parts: np.ndarray) -> list[np.ndarray]:
@@ -239,14 +263,14 @@ class Fit:
             fitted = solved(normal, without(one.tables, one.parts))
             gains = [np.broadcast_to(one.own[:, 0], less.shape)]
             gains += [score - fit for score, fit in zip(one.own.T[1:], fitted, strict=True)]
-            mine, total, best = gains[0], gains[0], gains[0]
+            mine, best = gains[0], gains[0]
             for gain, own in zip(gains[1:], is_stated[1:], strict=True):
-                mine, total, best = np.where(own, gain, mine), total + gain, np.maximum(best, gain)
+                mine, best = np.where(own, gain, mine), np.maximum(best, gain)
             best = best - TIE_NATS
             ties = sum((gain >= best).view(np.int8) for gain in gains)
-            rivals = (total - mine) / (options - 1)
+            rivals = (sum(gain[0] for gain in gains) - mine[0]) / (options - 1)
             right = (mine >= best) / ties
-            yield np.where(known, right, np.nan), np.where(known, mine - rivals, np.nan)
+            yield np.where(known, right, np.nan), np.where(known[0], mine[0] - rivals, np.nan)
 
 
 def _summed(

@@ -11,10 +11,13 @@ filler is small talk made from templates; no word of it is an option of the ship
 import math
 import random
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
 from itertools import accumulate
 from typing import Literal, NamedTuple, TypeAlias
 
+from rulekeep.compaction.messages import word_count
 from rulekeep.language.families import Families, Family
 from rulekeep.language.system import SystemPrompt
 from rulekeep.seeds import named_seed, split_name
@@ -29,46 +32,7 @@ LEAD = "Follow these rules. "
 # Families that each prompt asks for without stating them, and in how many prompts each at least.
 UNSTATED, UNSTATED_PROMPTS = 2, 4
 
-_PLACES = (
-    "Norway", "Peru", "Kenya", "Canada", "Egypt", "Chile", "Sweden", "Nepal", "Ghana", "Cuba",
-    "Turkey", "Poland", "Iceland",
-)  # fmt: skip
-_THINGS = (
-    "bread", "cheese", "soap", "paper", "glass", "bricks", "candles", "rope", "pencils", "wool",
-    "honey", "salt", "tiles",
-)  # fmt: skip
-_ANIMALS = (
-    "bears", "owls", "whales", "ants", "frogs", "foxes", "bees", "goats", "snails", "crabs",
-    "otters", "moles", "lizards",
-)  # fmt: skip
-_MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October",
-)  # fmt: skip
-# A question and an answer; {p} a place, {t} a thing, {a} animals, {m} a month, {n}, {k} numbers.
-_TURNS = (
-    ("What is the weather like in {p} in {m}?",
-     "In {m} the weather in {p} changes a lot, so bring a coat and look at the forecast."),
-    ("How is {t} made?",
-     "Making {t} takes time. The raw material is cleaned, worked by hand or by machine, and left "
-     "to rest for {n} hours."),
-    ("Where do {a} sleep?",
-     "Most {a} sleep in a sheltered spot for about {n} hours a day, and some change it often."),
-    ("How far is it from here to {p}?",
-     "It depends on the route. By train and ship the trip to {p} takes about {n} days."),
-    ("Do people in {p} sell much {t}?",
-     "Yes, {t} is sold in many markets of {p}, mostly in {m} and the months after it."),
-    ("Are there many {a} in {p}?",
-     "There are some. A count made in {m} found about {n}{k} of the {a}, mostly near water."),
-    ("How long can I keep {t}?",
-     "If it is kept dry and cool, {t} lasts for {n} months or more."),
-    ("What should I pack for a trip to {p}?",
-     "For {p} in {m}, pack {n} warm shirts, good shoes and a small bag for {t}."),
-    ("How many {a} live in a group?",
-     "A group of {a} usually has {n} to {n}{k} members, and splits when it grows larger."),
-    ("Is it true that {a} like {t}?",
-     "Some do. In a study of {n} {a} from {p}, about a third came closer when {t} was near."),
-)  # fmt: skip
+_WORDS = tomllib.loads(files("rulekeep.language").joinpath("words.toml").read_text("utf-8"))
 
 
 class Message(NamedTuple):
@@ -86,6 +50,11 @@ def parted(marks: re.Pattern[str], text: str) -> str:
 def whole_letters(text: str) -> str:
     """A text without half a letter, which is none that a model can read."""
     return text.encode(errors="replace").decode()
+
+
+def words_of(turns: Sequence[Message]) -> int:
+    """Words and marks of some turns: what no tokenizer changes."""
+    return sum(word_count(one.text) for one in turns)
 
 
 # The tokens that some turns add to a conversation.
@@ -219,10 +188,11 @@ def small_talk(drawn: random.Random, distance: int, tokens_of: Counter) -> list[
     """Turns of at least `distance` tokens in all."""
     turns, tokens = list[list[Message]](), 0
     while tokens < distance:
-        question, answer = drawn.choice(_TURNS)
+        question, answer = drawn.choice(_WORDS["turns"])
         words = {
-            "p": drawn.choice(_PLACES), "t": drawn.choice(_THINGS), "a": drawn.choice(_ANIMALS),
-            "m": drawn.choice(_MONTHS), "n": drawn.randint(2, 30), "k": drawn.randint(0, 9),
+            "p": drawn.choice(_WORDS["places"]), "t": drawn.choice(_WORDS["things"]),
+            "a": drawn.choice(_WORDS["animals"]), "m": drawn.choice(_WORDS["months"]),
+            "n": drawn.randint(2, 30), "k": drawn.randint(0, 9),
         }  # fmt: skip
         turn = [
             Message("user", question.format(**words)),

@@ -8,13 +8,12 @@ Each of ours is the function of its name here; any other is a compactor of histo
 (`rulekeep.compaction.compactors`). Text that is left stands in the system prompt.
 """
 
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
-from rulekeep.compaction.compactors import Compactor, find
+from rulekeep.compaction.compactors import SENTENCE, Compactor, central, find
 from rulekeep.compaction.messages import CompactionError, Count, as_messages, transcript
 from rulekeep.compaction.messages import Message as Given
 from rulekeep.language.chat import SYSTEM, Message, whole_letters
@@ -26,7 +25,6 @@ _LEFT = "\nThe conversation so far, shortened:\n"
 _SUMMARY = (
     "Summarize our conversation so far in at most {words} words. Keep every rule that I gave you."
 )
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _Part = TypeVar("_Part", str, int)
 
 
@@ -165,12 +163,8 @@ def keep_ends(messages: Sequence[Given], budget: int, count: Count) -> str:
 
 def extract(text: str, budget: int, count: Count) -> str:
     """The sentences nearest to the centroid of all, by words (Radev et al. 2004)."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    sentences = [part for part in _SENTENCE.split(text) if part.strip()]
-    words = TfidfVectorizer(token_pattern=r"\w+").fit_transform(sentences)
-    near = (words @ words.mean(axis=0).T).A1
-    order = sorted(range(len(sentences)), key=lambda i: -near[i])
+    sentences = [part for part in SENTENCE.split(text) if part.strip()]
+    order = central(sentences)
     between = _between(sentences, count)
     taken, tokens = list[int](), 0.0
     for i in order:

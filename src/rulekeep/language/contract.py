@@ -48,7 +48,7 @@ def spoken(reply: str) -> str:
 
 
 class Opened(Protocol):
-    """A conversation that a model has read."""
+    """A conversation that a model has read; without a cache that can be seen, nothing is cut."""
 
     @property
     def tokens(self) -> int:
@@ -58,15 +58,17 @@ class Opened(Protocol):
     @property
     def left(self) -> int:
         """How many of them the model still sees."""
-        ...
+        return self.tokens
 
     def under(self, one: Compression) -> "Opened":
         """The same from a cache that is cut or rounded; this one stays as it is."""
-        ...
+        assert one.kind == "none", "refused before"
+        return self
 
     def kept_bytes(self, one: Compression) -> int | None:
         """Bytes of its cache under a compression; None where there is no knowing."""
-        ...
+        del one
+        return None
 
     def scores(self, probes: Sequence[Probe]) -> list[float]:
         """The log-likelihood of each probe's reply, in nats."""

@@ -23,9 +23,8 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from rulekeep.language.chat import Message
-from rulekeep.language.compressions import Compression
-from rulekeep.language.contract import EMPTY, REPLY_TOKENS, Probe, shared, spoken
+from rulekeep.language.chat import Message, words_of
+from rulekeep.language.contract import EMPTY, REPLY_TOKENS, Opened, Probe, shared, spoken
 from rulekeep.language.resolving import check_library
 from rulekeep.printable import one_line
 from rulekeep.specs import UsageError
@@ -96,7 +95,7 @@ class Endpoint:
 
     def tokens_of(self, messages: Sequence[Message]) -> int:
         """Words and marks of some turns."""
-        return sum(len(self.tokens(message.text)) for message in messages)
+        return words_of(messages)
 
     @contextmanager
     def _asking(self, fix: str = _FIX) -> Iterator[None]:
@@ -222,8 +221,8 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A conversation with a model behind an endpoint."""
+class Sent(Opened):
+    """A conversation with a model behind an endpoint, which has no cache to cut or round."""
 
     model: Endpoint
     messages: tuple[Message, ...]
@@ -232,21 +231,6 @@ class Sent:
     def tokens(self) -> int:
         """Words and marks of it."""
         return self.model.tokens_of(self.messages)
-
-    @property
-    def left(self) -> int:
-        """All of them: an endpoint drops nothing."""
-        return self.tokens
-
-    def under(self, one: Compression) -> "Sent":
-        """Itself: an endpoint has no cache to cut or round."""
-        assert one.kind == "none", "refused before"
-        return self
-
-    def kept_bytes(self, one: Compression) -> int | None:
-        """None: an endpoint does not say."""
-        del one
-        return None
 
     def reply(self, request: str) -> str:
         """What the model replies to a request, greedily."""

@@ -41,10 +41,13 @@ BLOCK = 128
 _ROUNDING = 0.02
 SERVED_BYTES = 2
 FORMS = {"kivi": rounding.KIVI, "per_token": rounding.PER_TOKEN}
-
-
 # What tokens from one place to another attend to, up to the latter: [batch, query heads, …].
 _Attending: TypeAlias = Callable[[int, int], Tensor]
+
+
+class _Pair(NamedTuple):
+    keys: Tensor
+    values: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,7 @@ def streaming_llm(keys: Tensor) -> _Score:
     """The first 4 tokens, then the last ones (Xiao et al., arXiv 2309.17453)."""
     place = torch.arange(keys.shape[2], device=keys.device).float()
     place[:SINKS] = math.inf
-    score: Tensor = place.expand(keys.shape[:3])
-    return score
+    return place.expand(keys.shape[:3])
 
 
 def knorm(keys: Tensor) -> _Score:
@@ -159,22 +161,18 @@ def _mean_turn(
     """
     read, head = own.shape[2], own.shape[-1]
     whole = torch.eye(head, device=own.device)
-    if _is_near(own, wanted):
+    if (own - wanted).norm() <= (apart := _ROUNDING * wanted.norm()):
         return whole
     half = torch.eye(head // 2, device=own.device)
     swap = torch.zeros(head, head, device=own.device)
     swap[head // 2 :, : head // 2], swap[: head // 2, head // 2 :] = half, -half
     places = torch.arange(SINKS, SINKS + read + FUTURE, device=own.device)[None]
     cos, sin = (part[0].float() for part in rotary(hidden, places))
-    if not _is_near(own * cos[:read] + own @ swap.T * sin[:read], wanted):
+    if not (own * cos[:read] + own @ swap.T * sin[:read] - wanted).norm() <= apart:
         raise ValueError("makes its queries otherwise")
     cos, sin = cos[read:].mean(0), sin[read:].mean(0)
     turn: Tensor = cos[:, None] * whole + sin[:, None] * swap
     return turn
-
-
-def _is_near(ours: Tensor, wanted: Tensor) -> bool:
-    return bool((ours - wanted).norm() <= _ROUNDING * wanted.norm())
 
 
 def random(keys: Tensor, layer: int) -> _Score:
@@ -195,7 +193,7 @@ def asked_for(name: str) -> frozenset[str]:
 def _function(name: str) -> tuple[Callable[..., Any], Sequence[str]]:
     if is_function(name):
         return asked_of(name)
-    ours: Callable[..., Any] = getattr(sys.modules[__name__], name)
+    ours = getattr(sys.modules[__name__], name)
     return ours, [*inspect.signature(ours).parameters]
 
 
@@ -207,7 +205,7 @@ def scored(name: str, seen: Seen) -> _Score | None:
     """
     function, asked = _function(name)
     if is_function(name):
-        # The cache stays as it is, whatever a function writes to.
+        # The cache stays as it is.
         seen = replace(seen, keys=seen.keys.clone(), values=seen.values.clone())
     try:
         score = function(**{key: getattr(seen, key) for key in asked})
@@ -231,8 +229,7 @@ def observed(model: Any, names: Sequence[str]) -> Iterator[Scores]:
     """Fills a list of scores for each eviction, a layer after another, while the model reads."""
     needs = {name: asked_for(name) for name in names}
     asked = frozenset[str]().union(*needs.values())
-    scores: Scores = {name: [] for name in names}
-    projected = dict[Any, Tensor]()
+    scores, projected = {name: list[Tensor]() for name in names}, dict[Any, Tensor]()
 
     def project(projection: Any, given: tuple[Tensor]) -> None:
         projected[projection] = given[0]
@@ -312,8 +309,8 @@ def _watched(model: Any, look: Callable[[Seen], None]) -> Iterator[None]:
             return weights
 
         scaling = given.get("scaling") or queries.shape[-1] ** -0.5
-        layer = getattr(module, "layer_idx", 0)
-        look(Seen(layer, keys, values, attending, queries, module, scaling=scaling))
+        at = getattr(module, "layer_idx", 0)
+        look(Seen(at, keys, values, attending, queries, module, scaling=scaling))
         return functions["sdpa"](module, queries, keys, values, mask, *more, **given)
 
     own = type(functions)()
@@ -360,34 +357,31 @@ def evicted(
 
     `rules` are the places of each rule's tokens, for a guard.
     """
-    own = copy.copy(cache)
-    own.layers = []
+    kept = []
     for layer, plain in zip(cache.layers, scores, strict=True):
-        kept = max(1, int(plain.shape[-1] * share))
-        score = guarded(plain, kept, guard, rules, share) if guard else plain
-        at = score.topk(kept, dim=-1).indices.sort(dim=-1).values.unsqueeze(-1)
-        part = copy.copy(layer)
-        part.keys = layer.keys.gather(2, at.expand(-1, -1, -1, layer.keys.shape[-1]))
-        part.values = layer.values.gather(2, at.expand(-1, -1, -1, layer.values.shape[-1]))
-        own.layers.append(part)
-    return own
-
-
-class _Pair(NamedTuple):
-    keys: Tensor
-    values: Tensor
+        most = max(1, int(plain.shape[-1] * share))
+        score = guarded(plain, most, guard, rules, share) if guard else plain
+        at = score.topk(most, dim=-1).indices.sort(dim=-1).values.unsqueeze(-1)
+        parts = (layer.keys, layer.values)
+        kept.append(_Pair(*(one.gather(2, at.expand(-1, -1, -1, one.shape[-1])) for one in parts)))
+    return _with(cache, kept)
 
 
 def rounded(cache: Any, name: str, bits: int) -> Any:
     """A cache whose keys and values are rounded to so many bits, as `rulekeep.kernels.rounding`."""
+    whole = [_Pair(layer.keys.float(), layer.values.float()) for layer in cache.layers]
+    coarse = [rounding.quantised(one, FORMS[name], bits) for one in whole]
+    dtype = cache.layers[0].keys.dtype
+    return _with(cache, [_Pair(*(part.to(dtype) for part in one)) for one in coarse])
+
+
+def _with(cache: Any, pairs: Sequence[_Pair]) -> Any:
+    """A cache like this one, with other keys and values in each layer."""
     own = copy.copy(cache)
     own.layers = []
-    for layer in cache.layers:
+    for layer, (keys, values) in zip(cache.layers, pairs, strict=True):
         part = copy.copy(layer)
-        coarse = rounding.quantised(
-            _Pair(layer.keys.float(), layer.values.float()), FORMS[name], bits
-        )
-        part.keys, part.values = (one.to(layer.keys.dtype) for one in coarse)
+        part.keys, part.values = keys, values
         own.layers.append(part)
     return own
 

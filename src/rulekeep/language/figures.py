@@ -17,7 +17,7 @@ import numpy as np
 
 from rulekeep.analysis.summary import LEVEL, Interval, exact_share
 from rulekeep.language.calibration import Judged, followed, keys_of
-from rulekeep.language.intervals import interval, over_families, percentiles, resampled
+from rulekeep.language.intervals import interval, over_families, resampled
 from rulekeep.records.record import Choice, Record
 
 _Key = TypeVar("_Key", str, int)
@@ -30,18 +30,19 @@ class Followed:
     `retention` has prompts as its unit, and `over_families` families: rules in general. `all_rules`
     is the share of prompts whose every rule is followed, `gain` the mean of the right option's gain
     less its rivals', in nats; None of written replies. `difference` is retention less that without
-    compression, paired by prompt; None of the cache as it was read. `said` is the share of rules
-    given back where they are asked for, `stored` the share whose option is left in shortened text;
-    None where that was not measured. `rules_of` counts the rules of each family, and `chances` has
-    what a guess among its options gets right.
+    compression, paired by prompt; None of the cache as it was read. `said_share` is the share of
+    rules given back where they are asked for, `stored` the share whose option is left in shortened
+    text; None where that was not measured. `rules_of` counts the rules of each family, and
+    `chances` has what a guess among its options gets right.
     """
 
     retention: Interval
     over_families: Interval
     all_rules: Interval
-    gain: Interval | None
+    gain: float | None
     difference: Interval | None
-    said: Interval | None
+    back: Judged | None
+    said_share: float | None
     stored: Interval | None
     by_family: Mapping[str, float]
     rules_of: Mapping[str, int]
@@ -50,6 +51,11 @@ class Followed:
     chance: float
     prompts: int
 
+    @property
+    def said(self) -> Interval | None:
+        """`said_share` with its interval, whose fits take as long as all other figures."""
+        return self.back.share() if self.back else None
+
 
 def cell(record: Record) -> dict[str, Followed]:
     """Each compression of a record, in the order that was asked for."""
@@ -57,51 +63,47 @@ def cell(record: Record) -> dict[str, Followed]:
     for choice in record.choices:
         by_name[choice.compress, choice.how].append(choice)
     keys = keys_of(record.choices)
-    weights = resampled(len(keys))
-    judged = {name: Judged(choices, keys) for name, choices in by_name.items()}
-    judged = {name: found for name, found in judged.items() if found.rules}
-    right = dict(zip(judged, followed([*judged.values()], weights), strict=True))
-    counted = [name for name, (known, _) in right.items() if not np.isnan(known[0]).all()]
-    return {
-        name: _followed(judged, right, name, weights) for name, how in counted if how == "obeyed"
-    }
-
-
-def _followed(
-    judged: Mapping[tuple[str, str], Judged],
-    right: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]],
-    name: str,
-    weights: np.ndarray,
-) -> Followed:
-    own, (values, gains) = judged[name, "obeyed"], right[name, "obeyed"]
-    shares, drawn = own.by_prompt(values), weights.take(own.prompts, 1)
-    difference = gain = said = None
-    if name != "none" and ("none", "obeyed") in right:
-        whole = judged["none", "obeyed"].by_prompt(right["none", "obeyed"][0])
-        difference = interval(shares - whole, drawn, least=-1.0)
-    if not own.is_written:
-        gain = percentiles(own.by_prompt(gains), drawn)
-    if (name, "said") in right:
-        back = judged[name, "said"]
-        said = interval(back.by_prompt(right[name, "said"][0]), weights[:, back.prompts])
-    rules = [rule for rule, known in zip(own.rules, values[0], strict=True) if known == known]
-    shown = values[0][~np.isnan(values[0])]
-    by_family = shares_of(zip([rule.family for rule in rules], shown, strict=True))
-    return Followed(
-        retention=interval(shares, drawn),
-        over_families=over_families([*by_family.values()]),
-        all_rules=interval(own.by_prompt(values, whole=True), drawn),
-        gain=gain,
-        difference=difference,
-        said=said,
-        stored=_stored(own, drawn),
-        by_family=by_family,
-        rules_of=Counter(rule.family for rule in rules),
-        chances={rule.family: 1 / len(rule.scores) for rule in rules},
-        by_rank=shares_of(zip([rule.rank for rule in rules], shown, strict=True)),
-        chance=float(np.mean([1 / len(rule.scores) for rule in rules])),
-        prompts=int((~np.isnan(shares[0])).sum()),
+    obeyed, said = (
+        {
+            name: one
+            for (name, of), choices in by_name.items()
+            if of == how and (one := Judged(choices, keys)).rules
+        }
+        for how in ("obeyed", "said")
     )
+    drawn = resampled(len(keys))
+    right = dict(zip(obeyed, followed([*obeyed.values()], drawn), strict=True))
+    back = dict(zip(said, followed([*said.values()], drawn[:1]), strict=True))
+    whole = obeyed["none"].by_prompt(right["none"][0]) if "none" in obeyed else None
+    every = {}
+    for name, own in obeyed.items():
+        values, gains = right[name]
+        if np.isnan(values[0]).all():
+            continue
+        shares, weights = own.by_prompt(values), drawn.take(own.prompts, 1)
+        rules = [rule for rule, known in zip(own.rules, values[0], strict=True) if known == known]
+        shown = values[0][~np.isnan(values[0])]
+        by_family = shares_of(zip([rule.family for rule in rules], shown, strict=True))
+        told = name in said and not np.isnan(back[name][0]).all()
+        every[name] = Followed(
+            retention=interval(shares, weights),
+            over_families=over_families([*by_family.values()]),
+            all_rules=interval(own.by_prompt(values, whole=True), weights),
+            gain=None if own.is_written else float(np.nanmean(own.by_prompt(gains[None]))),
+            difference=None
+            if name == "none" or whole is None
+            else interval(shares - whole, weights, least=-1.0),
+            back=said[name] if told else None,
+            said_share=float(np.nanmean(said[name].by_prompt(back[name][0]))) if told else None,
+            stored=_stored(own, weights),
+            by_family=by_family,
+            rules_of=Counter(rule.family for rule in rules),
+            chances={rule.family: 1 / len(rule.scores) for rule in rules},
+            by_rank=shares_of(zip([rule.rank for rule in rules], shown, strict=True)),
+            chance=float(np.mean([1 / len(rule.scores) for rule in rules])),
+            prompts=int((~np.isnan(shares[0])).sum()),
+        )
+    return every
 
 
 def _stored(own: Judged, drawn: np.ndarray) -> Interval | None:

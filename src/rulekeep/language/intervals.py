@@ -43,6 +43,12 @@ def interval(
     return Interval(plain.mean, max(least, plain.low), min(1.0, plain.high))
 
 
+def of_shares(shares: Float[np.ndarray, " n"]) -> Interval:
+    """The mean of one share a prompt, or a history, with its interval."""
+    drawn = resampled(len(shares))
+    return interval(np.repeat(shares[None], len(drawn), 0), drawn)
+
+
 def _at_an_end(own: Float[np.ndarray, " n"], least: float = 0.0) -> Interval | None:
     mean = float(own[0])
     if not (own == mean).all() or mean not in (least, 0.0, 1.0):

@@ -9,12 +9,13 @@ import hashlib
 import os
 import re
 import shlex
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from itertools import chain, count
+from itertools import chain, count, pairwise
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from rulekeep.printable import pasted
 from rulekeep.records.pack import PACKED
@@ -176,6 +177,16 @@ class Command(NamedTuple):
 
     text: str
     working_folder: str
+
+    @classmethod
+    def given(cls) -> Self:
+        """The one that was typed, without its folder: `again` names that anew."""
+        words = [
+            word
+            for before, word in pairwise(["", *sys.argv[1:]])
+            if "--out" not in (before, word) and not word.startswith("--out=")
+        ]
+        return cls(shlex.join(["rulekeep", *words]), str(Path.cwd()))
 
     def pending_file(self, root: Path) -> Path:
         """Its file in a folder of runs until all its runs are planned."""

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from rulekeep.analysis.summary import Interval
 from rulekeep.language.calibration import WRITTEN
 from rulekeep.language.cells import RIVALS_ALONE, Place, grouped, labels, model_of
 from rulekeep.language.figures import Followed, Unread, admitted, cell, left_out, without_rules
@@ -86,9 +85,12 @@ def answers(found: Cells) -> list[Answer]:
     named = ", ".join(f"{family} ({least[family]:.2f})" for family in names)
     first = f"Under {worst} these are followed least: {named}."
     why = [
-        f"{what} {of.mean:.2f}"
-        for what, of in (("given back when asked", last.said), ("left in the text", last.stored))
-        if of is not None
+        f"{what} {share:.2f}"
+        for what, share in (
+            ("given back when asked", last.said_share),
+            ("left in the text", last.stored and last.stored.mean),
+        )
+        if share is not None
     ]
     lost = [
         f"Under it {last.retention.mean:.2f} of all rules are obeyed, {' and '.join(why)}: what "
@@ -209,12 +211,12 @@ def _rows(found: Cells) -> list[dict[str, Value]]:
             "tokens left": number_cell(record.tokens_left.get(compression), 0),
             "KiB": number_cell(record.cache_bytes.get(compression, math.nan) / 1024, 0),
             "retention": drawn_interval(of.retention),
-            "said": _mean(of.said),
-            "stored": _mean(of.stored),
+            "said": number_cell(of.said_share),
+            "stored": number_cell(None if of.stored is None else of.stored.mean),
             "floor": number_cell(None if _has_no_floor(place) else of.chance),
             "over families": interval_cell(of.over_families),
-            "all rules": _mean(of.all_rules),
-            "gain, nats": _mean(of.gain, 2),
+            "all rules": number_cell(of.all_rules.mean),
+            "gain, nats": number_cell(of.gain, 2),
             "minus whole": interval_cell(of.difference),
             "prompts": number_cell(of.prompts, 0),
             "seed": number_cell(place.seed, 0),
@@ -309,7 +311,3 @@ def place_text(place: Place, apart: Mapping[Place, str]) -> str:
     control = "" if place.control == "none" else place.control.replace("_", " ")
     mentions = MENTIONS.get(place.mentions, place.mentions)
     return ", ".join(filter(None, (mentions, place.chat, placement, control, apart[place])))
-
-
-def _mean(of: Interval | None, digits: int = 3) -> Cell:
-    return number_cell(None if of is None else of.mean, digits)

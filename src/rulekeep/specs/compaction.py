@@ -90,3 +90,9 @@ class CompactionSpec(Spec):
     def steps(self) -> int:
         """Histories: what its progress counts."""
         return self.histories
+
+    @property
+    def effort(self) -> float:
+        """What a history takes beside those of other cells: the tokens that the reader reads."""
+        read = self.tokens * (1.0 if self.compactor == "everything" else 2 * self.budget)
+        return read if self.reader else 0.0

@@ -118,3 +118,9 @@ class LanguageSpec(Spec):
     def steps(self) -> int:
         """Prompts to be read: what its progress counts."""
         return self.prompts
+
+    @property
+    def effort(self) -> float:
+        """What a prompt takes beside those of other cells: the tokens that are read, roughly."""
+        mentioned = (self.rules_at_once + self.unstated) * (self.mentions != "none")
+        return 300.0 + self.distance + 100.0 * mentioned

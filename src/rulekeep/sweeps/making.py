@@ -11,10 +11,9 @@ share a folder: the process that runs a run holds its lock, so each run happens 
 """
 
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -26,6 +25,7 @@ from rulekeep.console import (
     progress_bars,
     rich_console,
     say,
+    saying,
     score_text,
 )
 from rulekeep.executors import Advanced, DaskExecutor, Executor, Failure, Finished, Started
@@ -54,7 +54,6 @@ from rulekeep.sweeps.planning import Job, Plan, spec_of
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-_SECONDS_APART = 30.0
 _WAIT_SECONDS = 1.0
 # What was killed may hold its run a little longer, on another machine above all.
 _LET_GO_SECONDS = 10.0
@@ -293,12 +292,19 @@ def _failed(folder: RunFolder, failure: Failure) -> Record:
 
 
 def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]:
-    """Passes on the finished runs, showing how many are done, running and failed, and the ETA."""
+    """Passes on the finished runs, showing how many are done, running and failed, and the ETA.
+
+    Where a step says how long others take, the time for all is said after the first ones.
+    """
     console = rich_console(errors=True)
     started = time.monotonic()
     total = sum(job.steps for job in jobs)
+    effort = {job.id: job.effort or 1.0 for job in jobs}
+    # When the first step was made, and what was made by then: loading a model says nothing.
+    begun: tuple[float, float] | None = None
     steps, running = dict.fromkeys((job.id for job in jobs), 0), set[str]()
     done = failed = 0
+    told = False
 
     def line(text: str) -> None:
         console.print(plain_line(text), soft_wrap=True)
@@ -308,15 +314,22 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
         now = f"{done} of {len(jobs)} done, {len(running)} running, {failed} failed"
         return f"{now}, {testing} testing" if testing else now
 
-    def far() -> str:
-        made, seconds = sum(steps.values()), time.monotonic() - started
-        said = f"step {made:,} of {total:,}, {counts()}"
-        # Steps say nothing of how long a test takes.
-        if not made or said.endswith("testing"):
-            return said
-        return f"{said}, about {seconds * (total - made) / made / 60:.0f} min left"
+    def made() -> float:
+        return sum(steps[job.id] * effort[job.id] for job in jobs)
 
-    lines = _saying(far) if jobs and not console.is_terminal else nullcontext()
+    def left() -> str:
+        if begun is None or (since := made() - begun[1]) <= 0:
+            return ""
+        to_make = sum(job.steps * effort[job.id] for job in jobs) - made()
+        minutes = (time.monotonic() - begun[0]) * to_make / since / 60
+        return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+
+    def far() -> str:
+        said = f"step {sum(steps.values()):,} of {total:,}, {counts()}"
+        # Steps say nothing of how long a test takes.
+        return said if said.endswith("testing") else ", ".join(filter(None, (said, left())))
+
+    lines = saying(far) if jobs and not console.is_terminal else nullcontext()
     with progress_bars(console, shown=bool(jobs)) as progress, lines:
         whole = progress.add_task(counts(), total=total)
         bars: dict[str, TaskID] = {}
@@ -332,6 +345,12 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                 case Advanced(_, reached):
                     running.add(job.id)
                     steps[job.id] = reached
+                    if begun is None:
+                        begun = time.monotonic(), made()
+                    elif not told and job.effort and (time_left := left()):
+                        told = True
+                        runs = counted(len(jobs), "run")
+                        line(f"{time_left} for {runs}, by the pace of the first steps")
                     if job.id not in bars:
                         bars[job.id] = progress.add_task(printable(job.label), total=job.steps)
                     progress.update(bars[job.id], completed=reached)
@@ -353,24 +372,6 @@ def shown(events: Iterator[Event], jobs: Sequence[Job]) -> Iterator[JobFinished]
                         if note not in job.noted:
                             line(f"run {job.id}: {note}")
             progress.update(whole, description=counts(), completed=sum(steps.values()))
-
-
-@contextmanager
-def _saying(line: Callable[[], str]) -> Iterator[None]:
-    """Print the line every 30 s from its own thread: there may be no event for as long."""
-    ended = threading.Event()
-
-    def repeat() -> None:
-        while not ended.wait(_SECONDS_APART):
-            say(line())
-
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _outcome(event: JobFinished) -> str:

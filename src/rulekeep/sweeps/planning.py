@@ -13,8 +13,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rulekeep.compaction.resolving import resolve_compaction
-from rulekeep.language.resolving import resolve_language
+from rulekeep.language.resolving import resolve_compaction, resolve_language
 from rulekeep.printable import counted
 from rulekeep.records import Record
 from rulekeep.records.folders import Command, make_folder, unfinished
@@ -70,7 +69,8 @@ class FormerVersionError(UsageError):
 class Job(NamedTuple):
     """One run to make: what a process gets, and a name to show.
 
-    `noted` are notes of its record that were said when it was planned.
+    `noted` are notes of its record that were said when it was planned, and `effort` is what a step
+    of it takes beside those of others; 0 where one says nothing of the next.
     """
 
     root: str
@@ -78,6 +78,7 @@ class Job(NamedTuple):
     label: str
     steps: int
     noted: tuple[str, ...] = ()
+    effort: float = 0.0
 
 
 class Plan(NamedTuple):
@@ -219,4 +220,5 @@ def _add_job(folder: RunFolder, resolved: Identified[Any], result: Plan) -> None
     result.notes.extend(note for note in resolved.notes if note not in result.notes)
     # Absolute, since a job goes where its spec was planned, and relative names with it.
     root, spec = str(folder.path.parent.absolute()), resolved.spec
-    result.jobs.append(Job(root, folder.id, spec.label, spec.steps, resolved.notes))
+    effort = getattr(spec, "effort", 0.0)
+    result.jobs.append(Job(root, folder.id, spec.label, spec.steps, resolved.notes, effort))

@@ -16,11 +16,9 @@ if TYPE_CHECKING:
 def calculate_metrics(df: pd.DataFrame) -> dict[str, Any]:
     """The share of each task with its interval over prompts, and the share of each family."""
     # kvpress imports every scorer: only who measures rules needs rulekeep.
-    import numpy as np
-
     from rulekeep.language.contract import spoken
     from rulekeep.language.families import read_families
-    from rulekeep.language.intervals import interval, resampled
+    from rulekeep.language.intervals import of_shares
 
     known, followed = read_families(""), list[bool]()
     for name, answer, reply in zip(df["family"], df["answer"], df["predicted_answer"], strict=True):
@@ -29,8 +27,7 @@ def calculate_metrics(df: pd.DataFrame) -> dict[str, Any]:
     scores = dict[str, Any]()
     for task, rows in df.assign(followed=followed).groupby("task", sort=False):
         shares = rows.groupby("prompt")["followed"].mean().round(4)
-        drawn = resampled(len(shares))
-        one = interval(np.tile(shares, (len(drawn), 1)), drawn)
+        one = of_shares(shares.to_numpy())
         scores[str(task)] = {
             "followed": round(one.mean, 4),
             "low": round(one.low, 4),

@@ -6,25 +6,19 @@ For example: python benchmarks/rulekeep/create_huggingface_dataset.py --distance
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from rulekeep.compaction.messages import word_count
-from rulekeep.language.chat import Message, converse
+from rulekeep.language.chat import converse, words_of
 from rulekeep.language.contract import REPLY_TOKENS
 from rulekeep.language.families import read_families
 from rulekeep.specs import LanguageSpec
 
 TALK = "\n\nOur conversation so far:\n"
-
-
-def words_of(turns: Sequence[Message]) -> int:
-    """Words and marks: what no tokenizer changes."""
-    return sum(word_count(turn.text) for turn in turns)
 
 
 def rows(distance: int, prompts: int, seed: int) -> Iterator[dict[str, Any]]:

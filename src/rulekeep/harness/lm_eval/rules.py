@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from rulekeep.analysis.summary import Interval
 from rulekeep.harness.lm_eval.asking import Document, Reader, documents
 from rulekeep.language.calibration import Judged, keys_of
 from rulekeep.language.chat import Message, converse, unstated_for
 from rulekeep.language.contract import shared
-from rulekeep.language.intervals import interval, resampled
 from rulekeep.language.judging import DIGITS, probes_of
 from rulekeep.language.recorded import read_chat
 from rulekeep.language.resolving import chosen_families
@@ -81,19 +79,12 @@ def process_results(doc: Document, results: Iterable[tuple[float, bool]]) -> dic
     return {**dict.fromkeys(("retention", "low", "high", "chance"), row), **acc}
 
 
-def _interval(rows: Iterable[Document]) -> Interval:
-    choices = [Choice(compress="none", split="test", **row) for row in rows]
-    keys = keys_of(choices)
-    judged, weights = Judged(choices, keys), resampled(len(keys))
-    right, _ = judged.right(weights)
-    if np.isnan(right[0]).all():
-        # In so few prompts no option is scored without being stated.
-        return Interval(np.nan, np.nan, np.nan)
-    return interval(judged.by_prompt(right), weights.take(judged.prompts, 1))
-
-
 def _figure(name: str) -> Callable[[Iterable[Document]], float]:
-    return lambda rows: float(getattr(_interval(rows), name))
+    def figure(rows: Iterable[Document]) -> float:
+        choices = [Choice(compress="none", split="test", **row) for row in rows]
+        return float(getattr(Judged(choices, keys_of(choices)).share(), name))
+
+    return figure
 
 
 # The share of rules followed, calibrated on all other prompts, with its interval over prompts.
