@@ -14,7 +14,7 @@ import rulekeep as rk
 from rulekeep.checks.mixers import screen
 from rulekeep.mixers.base import MixerError
 from rulekeep.records import Record
-from rulekeep.records.identity import CorruptRecordError
+from rulekeep.records.pack import CorruptRecordError
 from rulekeep.running.causality import moved
 from rulekeep.running.evaluation import LogitsPredictor, NotFiniteError, evaluate_samples
 from rulekeep.running.predicting import check

@@ -13,8 +13,7 @@ from report_records import record as made_up
 from report_records import typed
 
 from rulekeep.analysis.table import merged, tabulated
-from rulekeep.records.identity import checksum
-from rulekeep.records.pack import PACKED, packed, unpacked
+from rulekeep.records.pack import PACKED, checksum, packed, unpacked
 from rulekeep.records.store import (
     FORMER_IDS,
     former_ids,

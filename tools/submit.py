@@ -19,8 +19,8 @@ from rulekeep.checks.mixers import screen
 from rulekeep.console import EXIT_USAGE, say, tell
 from rulekeep.records import Record
 from rulekeep.records.folders import make_folder
-from rulekeep.records.identity import CorruptRecordError, plugin_closure
-from rulekeep.records.pack import packed, unpacked
+from rulekeep.records.identity import plugin_closure
+from rulekeep.records.pack import CorruptRecordError, packed, unpacked
 from rulekeep.records.store import (
     Values,
     packed_values,

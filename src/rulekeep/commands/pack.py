@@ -3,8 +3,7 @@
 from rulekeep.console import tell
 from rulekeep.printable import counted, pasted
 from rulekeep.records.folders import existing, kept_beside, make_folder, run_folder
-from rulekeep.records.identity import CorruptRecordError
-from rulekeep.records.pack import PACKED, packed
+from rulekeep.records.pack import PACKED, CorruptRecordError, packed
 from rulekeep.records.store import (
     FORMER_IDS,
     former_ids,

@@ -55,25 +55,6 @@ def identify(kind: str, asked: Mapping[str, Any], versions: Versions) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 
-class CorruptRecordError(ValueError):
-    """A file is no whole record; the message says why."""
-
-
-def checksum(values: dict[str, Any]) -> str:
-    """SHA-256 of values in one canonical form."""
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def checked(values: Any) -> dict[str, Any]:
-    """Values without the checksum in them, which must match."""
-    if not isinstance(values, dict) or "checksum" not in values:
-        raise CorruptRecordError("no checksum in it")
-    if values.pop("checksum") != checksum(values):
-        raise CorruptRecordError("its checksum does not match its content")
-    return values
-
-
 def differing(recorded: Versions, here: Versions) -> str:
     """Each version that is another here, as `delta 1 (here 2)`; nothing if none is."""
     return ", ".join(

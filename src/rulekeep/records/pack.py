@@ -10,6 +10,7 @@ stand in the first line, and each record names them. A record's own key of one o
 an equals sign before it, {"=columns": 2}.
 """
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -18,14 +19,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rulekeep.records.identity import CorruptRecordError, checked, checksum
-
 PACKED = "records.jsonl"
 _COLUMNS, _NAME, _SHARED = "columns", "=", "shared"
 # Shorter values cost less than their name.
 _WORTH_SHARING = 40
 # Their own keys of such names, with as many signs as they have got already.
 _ESCAPED = re.compile(f"=*(?:{_COLUMNS}|{_SHARED})|=+")
+
+
+class CorruptRecordError(ValueError):
+    """A file is no whole record; the message says why."""
+
+
+def checksum(values: dict[str, Any]) -> str:
+    """SHA-256 of values in one canonical form."""
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def checked(values: Any) -> dict[str, Any]:
+    """Values without the checksum in them, which must match."""
+    if not isinstance(values, dict) or "checksum" not in values:
+        raise CorruptRecordError("no checksum in it")
+    if values.pop("checksum") != checksum(values):
+        raise CorruptRecordError("its checksum does not match its content")
+    return values
 
 
 def packed(records: Iterable[dict[str, Any]]) -> bytes:

@@ -27,7 +27,7 @@ from pydantic import (
 
 from rulekeep.printable import name, one_line
 from rulekeep.records.figures import SCORES
-from rulekeep.records.identity import CorruptRecordError
+from rulekeep.records.pack import CorruptRecordError
 from rulekeep.specs import (
     KINDS,
     AnySpec,

@@ -29,9 +29,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, final
 
 from rulekeep.records import Record as Record
-from rulekeep.records.identity import CorruptRecordError as CorruptRecordError
-from rulekeep.records.identity import checked, checksum
-from rulekeep.records.pack import PACKED, unpacked
+from rulekeep.records.pack import PACKED, checked, checksum, unpacked
+from rulekeep.records.pack import CorruptRecordError as CorruptRecordError
 from rulekeep.specs import Spec, UsageError
 
 _SpecType = TypeVar("_SpecType", bound=Spec)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, deserialize
 
-from rulekeep.records.identity import CorruptRecordError
+from rulekeep.records.pack import CorruptRecordError
 
 # What torch calls a type, by its name in a file.
 TYPES = {

@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from rulekeep.records import weights as records
-from rulekeep.records.identity import CorruptRecordError
+from rulekeep.records.pack import CorruptRecordError
 from rulekeep.records.store import write_bytes
 from rulekeep.records.weights import check_weights
 
