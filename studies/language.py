@@ -168,7 +168,7 @@ def former_floor(rows: Rows, kind: str) -> float:
     known = Judged(plain, keys)
     missing = {
         name_of(rule): rule.scores[rule.option] - gain
-        for rule, gain in zip(known.rules, known.right(once)[1][0], strict=True)
+        for rule, gain in zip(known.rules, known.right(once)[1], strict=True)
     }
     unstated = []
     for row in mentioned:
