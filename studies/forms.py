@@ -10,20 +10,24 @@ those of the plan:
 5. Registers that are set and copied, 800 steps.
 
 Feed-forward layers make parameters equal within one per cent; attention has up to 2 % more. Runs of
-`peers` count where spec and versions are the same. There is no table yet.
+`peers` count where spec and versions are the same. MQAR has no table yet.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rulekeep.analysis.rows import TaskSetting, Variant
+from rulekeep.analysis.panels import as_bytes
+from rulekeep.analysis.rows import Rows, TaskSetting, Variant
+from rulekeep.analysis.summary import Summary
 from rulekeep.records.store import whole_runs
+from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec
-from rulekeep.study import Study, Sweep
+from rulekeep.study import Family, Study, Sweep
 from rulekeep.sweeps.planning import identity
 from rulekeep.sweeps.presets import SEEDS
 
+SHARED = load_file(Path(__file__).with_name("shared.py"))
 READS = ("peers",)
 RESULTS = Path(__file__).parent.parent / "results"
 TRAINED, LENGTHS = 64, (64, 256, 1024, 4096)
@@ -87,6 +91,12 @@ def registers() -> Sequence[AnySpec]:
     return runs(REGISTERS, {}, {**ATTENTION, **OTHERS, **DELTA, **OURS})
 
 
+def ahead(rows: Rows) -> dict[str, Summary]:
+    """What ours keeps more of registers than each other, at each rate; none until all are run."""
+    found = SHARED.ahead_at_each_rate(rows, REGISTERS, RATES, LENGTHS[-1], "ours")
+    return found if len(found) == len(RATES) * len({**ATTENTION, **OTHERS, **DELTA}) else {}
+
+
 STUDY = Study(
     question="Do wider keys hold more pairs, and who follows values that are copied?",
     variants={**ATTENTION, **OTHERS, **DELTA, **WIDER, **OURS},
@@ -94,4 +104,11 @@ STUDY = Study(
     context=TRAINED,
     reads=READS,
     sweeps={"mqar-forms": Sweep("mqar"), "registers": Sweep("registers")},
+    families={f"registers, {LENGTHS[-1]:,} tokens: ours more than": Family(ahead)},
+    tables={"registers": lambda rows: SHARED.by_rate(rows, REGISTERS, RATES, LENGTHS)},
+    figures={
+        "registers.png": lambda rows: as_bytes(
+            SHARED.over_rates(rows, REGISTERS, RATES, (LENGTHS[0], LENGTHS[-1])), "png"
+        )
+    },
 )

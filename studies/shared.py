@@ -1,7 +1,7 @@
 """Tables and a figure that several studies have: they read it by `load_file` of the registry."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from rulekeep.analysis.charts import COLOURS
 from rulekeep.analysis.groups import Group
 from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, pivot
+from rulekeep.analysis.summary import Summary, paired_difference
 from rulekeep.printable import markdown_table
 
 
@@ -49,6 +50,68 @@ def by_lengths(rows: Rows, figure: str, variants: Iterable[str], lengths: Sequen
         if rows.cell(key, setting)
     ]
     return markdown_table(head, body)
+
+
+def at_each_rate(
+    rows: Rows, setting: TaskSetting, rates: Iterable[float], length: int
+) -> Iterator[tuple[str, float, dict[int, float]]]:
+    """Retention by seed of each variant at each rate that all seeds have run."""
+    for key in rows.variants:
+        for rate in rates:
+            seeds = rows.at_rate(key, setting, rate, "retention", length)
+            if {*rows.seeds} <= seeds.keys():
+                yield key, rate, seeds
+
+
+def by_rate(
+    rows: Rows, setting: TaskSetting, rates: Iterable[float], lengths: Sequence[int]
+) -> str:
+    """A Markdown table of retention: a variant at a rate a line, each length a column."""
+    found: dict[tuple[str, float], list[str]] = {}
+    for length in lengths:
+        for key, rate, seeds in at_each_rate(rows, setting, rates, length):
+            cells = found.setdefault((key, rate), [rows.variants[key].name, f"{rate:.2g}"])
+            cells.append(with_lowest(seeds.values()))
+    head = [f"retention, {setting.task}", "rate", *(f"{at:,} tokens" for at in lengths)]
+    return markdown_table(head, list(found.values()))
+
+
+def ahead_at_each_rate(
+    rows: Rows, setting: TaskSetting, rates: Iterable[float], length: int, ours: str
+) -> dict[str, Summary]:
+    """What one variant keeps more than each other at the same rate, paired by seed."""
+    found = {(key, rate): seeds for key, rate, seeds in at_each_rate(rows, setting, rates, length)}
+    return {
+        f"{rows.variants[key].name}, {rate:.2g}": paired_difference(found[ours, rate], seeds)
+        for (key, rate), seeds in found.items()
+        if key != ours and (ours, rate) in found
+    }
+
+
+def over_rates(
+    rows: Rows, setting: TaskSetting, rates: Sequence[float], lengths: Sequence[int]
+) -> Figure:
+    """Retention over the rate, a panel a length: a line through means, a point a seed."""
+    drawn = Figure(figsize=(3.6 * len(lengths), 3.4), layout="constrained")
+    panels = drawn.subplots(1, len(lengths), sharey=True)
+    lines: dict[str, Artist] = {}
+    for axes, length in zip(panels, lengths, strict=True):
+        found: dict[str, dict[float, list[float]]] = {}
+        for key, rate, seeds in at_each_rate(rows, setting, sorted(rates), length):
+            found.setdefault(key, {})[rate] = list(seeds.values())
+        for (key, by_rate), colour in zip(found.items(), COLOURS, strict=False):
+            for rate, seeds in by_rate.items():
+                axes.plot([rate] * len(seeds), seeds, ".", color=colour, alpha=0.35)
+            means = [statistics.fmean(seeds) for seeds in by_rate.values()]
+            (lines[key],) = axes.plot([*by_rate], means, color=colour)
+        axes.set(title=f"{length:,} tokens", xlabel="learning rate", xscale="log")
+        axes.set_xticks(sorted(rates), [f"{rate:.2g}" for rate in sorted(rates)], minor=False)
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[0].set(ylabel=f"retention, {setting.task}", ylim=(-0.02, 1.02))
+    names = [rows.variants[key].name.replace("`", "") for key in lines]
+    drawn.legend(lines.values(), names, loc="outside lower center", ncols=3, fontsize=8)
+    return drawn
 
 
 def by_earliness(
