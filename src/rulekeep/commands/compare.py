@@ -70,8 +70,9 @@ def compare(
         raise UsageError("give another folder, or two compressions, as in --compress none,h2o@0.25")
     records = [results(folder) if folder.is_dir() else [] for folder in (first, second or first)]
     compacted = [*map(_compacted, records)]
-    columns, judge = (_COMPACTED, compare_kept) if any(compacted) else (_COLUMNS, comparing.compare)
-    cells = compacted if any(compacted) else [*map(_cells, (first, second or first), records)]
+    has_rounds = any(compacted)
+    columns, judge = (_COMPACTED, compare_kept) if has_rounds else (_COLUMNS, comparing.compare)
+    cells = compacted if has_rounds else [*map(_cells, (first, second or first), records)]
     made = dict(_comparisons(cells[0], cells[1], compress, judge))
     if not made:
         raise UsageError(
@@ -79,7 +80,7 @@ def compare(
             "give both the same options but what is compared"
         )
     # Of the rounds of two compactors the last one counts.
-    ends = {(cell[: -2 if any(compacted) else -1], cell[-1]): cell for cell in made}
+    ends = {(cell[: -2 if has_rounds else -1], cell[-1]): cell for cell in made}
     last = {cell: made[cell] for cell in ends.values()}
     print_tables(_tables(made, last, (*columns.values(), "compared")))
     lost = worse([*last.values()])

@@ -161,7 +161,8 @@ def _mean_turn(
     """
     read, head = own.shape[2], own.shape[-1]
     whole = torch.eye(head, device=own.device)
-    if (own - wanted).norm() <= (apart := _ROUNDING * wanted.norm()):
+    apart = _ROUNDING * wanted.norm()
+    if (own - wanted).norm() <= apart:
         return whole
     half = torch.eye(head // 2, device=own.device)
     swap = torch.zeros(head, head, device=own.device)
@@ -378,11 +379,9 @@ def rounded(cache: Any, name: str, bits: int) -> Any:
 def _with(cache: Any, pairs: Sequence[_Pair]) -> Any:
     """A cache like this one, with other keys and values in each layer."""
     own = copy.copy(cache)
-    own.layers = []
-    for layer, (keys, values) in zip(cache.layers, pairs, strict=True):
-        part = copy.copy(layer)
-        part.keys, part.values = keys, values
-        own.layers.append(part)
+    own.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer, (keys, values) in zip(own.layers, pairs, strict=True):
+        layer.keys, layer.values = keys, values
     return own
 
 
