@@ -1,7 +1,7 @@
 """Tables and a figure that several studies have: they read it by `load_file` of the registry."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -54,33 +54,34 @@ def by_lengths(rows: Rows, figure: str, variants: Iterable[str], lengths: Sequen
 
 def at_each_rate(
     rows: Rows, setting: TaskSetting, rates: Iterable[float], length: int
-) -> Iterator[tuple[str, float, dict[int, float]]]:
+) -> dict[tuple[str, float], dict[int, float]]:
     """Retention by seed of each variant at each rate that all seeds have run."""
-    for key in rows.variants:
-        for rate in rates:
-            seeds = rows.at_rate(key, setting, rate, "retention", length)
-            if {*rows.seeds} <= seeds.keys():
-                yield key, rate, seeds
+    found = {
+        (key, rate): rows.at_rate(key, setting, rate, "retention", length)
+        for key in rows.variants
+        for rate in rates
+    }
+    return {at: seeds for at, seeds in found.items() if {*rows.seeds} <= seeds.keys()}
 
 
 def by_rate(
     rows: Rows, setting: TaskSetting, rates: Iterable[float], lengths: Sequence[int]
 ) -> str:
     """A Markdown table of retention: a variant at a rate a line, each length a column."""
-    found: dict[tuple[str, float], list[str]] = {}
-    for length in lengths:
-        for key, rate, seeds in at_each_rate(rows, setting, rates, length):
-            cells = found.setdefault((key, rate), [rows.variants[key].name, f"{rate:.2g}"])
-            cells.append(with_lowest(seeds.values()))
+    found = [at_each_rate(rows, setting, rates, length) for length in lengths]
+    body = [
+        [rows.variants[at[0]].name, f"{at[1]:.2g}", *(with_lowest(of[at].values()) for of in found)]
+        for at in found[0]
+    ]
     head = [f"retention, {setting.task}", "rate", *(f"{at:,} tokens" for at in lengths)]
-    return markdown_table(head, list(found.values()))
+    return markdown_table(head, body)
 
 
 def ahead_at_each_rate(
     rows: Rows, setting: TaskSetting, rates: Iterable[float], length: int, ours: str
 ) -> dict[str, Summary]:
     """What one variant keeps more than each other at the same rate, paired by seed."""
-    found = {(key, rate): seeds for key, rate, seeds in at_each_rate(rows, setting, rates, length)}
+    found = at_each_rate(rows, setting, rates, length)
     return {
         f"{rows.variants[key].name}, {rate:.2g}": paired_difference(found[ours, rate], seeds)
         for (key, rate), seeds in found.items()
@@ -96,14 +97,13 @@ def over_rates(
     panels = drawn.subplots(1, len(lengths), sharey=True)
     lines: dict[str, Artist] = {}
     for axes, length in zip(panels, lengths, strict=True):
-        found: dict[str, dict[float, list[float]]] = {}
-        for key, rate, seeds in at_each_rate(rows, setting, sorted(rates), length):
-            found.setdefault(key, {})[rate] = list(seeds.values())
-        for (key, by_rate), colour in zip(found.items(), COLOURS, strict=False):
-            for rate, seeds in by_rate.items():
+        found = at_each_rate(rows, setting, sorted(rates), length)
+        for key, colour in zip(dict.fromkeys(key for key, _ in found), COLOURS, strict=False):
+            curve = {rate: [*of.values()] for (of_key, rate), of in found.items() if of_key == key}
+            for rate, seeds in curve.items():
                 axes.plot([rate] * len(seeds), seeds, ".", color=colour, alpha=0.35)
-            means = [statistics.fmean(seeds) for seeds in by_rate.values()]
-            (lines[key],) = axes.plot([*by_rate], means, color=colour)
+            means = [statistics.fmean(seeds) for seeds in curve.values()]
+            (lines[key],) = axes.plot([*curve], means, color=colour)
         axes.set(title=f"{length:,} tokens", xlabel="learning rate", xscale="log")
         axes.set_xticks(sorted(rates), [f"{rate:.2g}" for rate in sorted(rates)], minor=False)
         axes.minorticks_off()
