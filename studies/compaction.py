@@ -56,8 +56,6 @@ def read(*, model: str = SMALL) -> list[CompactionSpec]:
         of_group = sorted(name for name, family in families.items() if family.group == group)
         names += of_group[:_OF_A_GROUP]
     whole = {"compactor": "everything", "rounds": 1}
-    shortened = [{"compactor": name} for name in ("keep_last", "keep_ends", "summary", "extract")]
-    shortened[2]["model"] = model
     return [
         CompactionSpec.parse(
             **{
@@ -66,8 +64,9 @@ def read(*, model: str = SMALL) -> list[CompactionSpec]:
             }
         )
         for cell in (
-            {**whole, "compress": CACHES}, {**whole, "control": "no_rules"},
-            *shortened, *({**cell, "rounds": 5} for cell in shortened),
+            {**whole, "compress": CACHES}, {"compactor": "keep_last"}, {"compactor": "keep_ends"},
+            {**whole, "control": "no_rules"}, {"compactor": "summary", "model": model},
+            {"compactor": "extract"},
         )
     ]  # fmt: skip
 
