@@ -13,19 +13,22 @@ first run. The sections are those of the plan:
 6. The last 500 of 2,500 steps from the states that other texts leave, from noise, and from zeros.
 7. Attention whose scores grow with the logarithm of the length, and two rivals of 2026.
 
-Runs of other studies count where spec and versions are the same. There is no table yet.
+Runs of other studies count where spec and versions are the same. Section 1 alone has tables yet.
 """
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rulekeep.analysis.rows import TaskSetting, Variant
 from rulekeep.records.store import whole_runs
+from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec
-from rulekeep.study import Study, Sweep
+from rulekeep.study import Family, Study, Sweep
 from rulekeep.sweeps.planning import identity
 from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, Length, cell
 
+SHARED = load_file(Path(__file__).with_name("shared.py"))
 RESULTS = Path(__file__).parent.parent / "results"
 READS = ("attention-controls", "attention-controls-aside", "carries", "rivals")
 SETTINGS = [TaskSetting(task, "marked") for task in ("recite", "override")]
@@ -150,6 +153,25 @@ def attentions() -> Sequence[AnySpec]:
     return runs(ATTENTIONS.values(), ALL_RATES)
 
 
+def at_rates(variants: Iterable[str], rates: Sequence[float]) -> list[Any]:
+    """Both tasks at each rate."""
+    keys = [*variants, *OURS]
+    return [SHARED.AtRates(one, rates, STANDARD_LENGTH.tested, keys) for one in SETTINGS]
+
+
+def ahead(sections: Sequence[Any]) -> Family:
+    """Ours over each other, on both tasks: tested together."""
+    return Family(
+        lambda rows: {
+            f"{of.setting.task}: {name}": one
+            for of in sections
+            for name, one in of.ahead(rows).items()
+        }
+    )
+
+
+PARTS = at_rates(WITHOUT, BOTH_RATES)
+
 STUDY = Study(
     question="What does each part of our memory give, and what do rivals keep on equal terms?",
     variants={**OURS, **WITHOUT, **SIGHTED, **CONVOLVED, **PASSED, **ATTENTIONS},
@@ -163,4 +185,7 @@ STUDY = Study(
         "attentions": Sweep("attentions"),
         "passing": Sweep("passing"),
     },
+    families={"4,096 tokens: with each part more than": ahead(PARTS)},
+    tables={f"parts-{of.setting.task}": of.table for of in PARTS},
+    figures={"parts.png": lambda rows: SHARED.over_rates(rows, [(of, 4096) for of in PARTS])},
 )

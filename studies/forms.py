@@ -15,16 +15,13 @@ Feed-forward layers make parameters equal within one per cent; attention has up 
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from rulekeep.analysis.panels import as_bytes
-from rulekeep.analysis.rows import Rows, TaskSetting, Variant
-from rulekeep.analysis.summary import Summary
+from rulekeep.analysis.rows import TaskSetting, Variant
 from rulekeep.records.store import whole_runs
 from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec
-from rulekeep.study import Claim, Family, Study, Sweep
+from rulekeep.study import Family, Study, Sweep
 from rulekeep.sweeps.planning import identity
 from rulekeep.sweeps.presets import SEEDS
 
@@ -92,19 +89,7 @@ def registers() -> Sequence[AnySpec]:
     return runs(REGISTERS, {}, {**ATTENTION, **OTHERS, **DELTA, **OURS})
 
 
-def ahead(rows: Rows) -> dict[str, Summary]:
-    """What ours keeps more of registers than each other, at each rate."""
-    return SHARED.ahead_at_each_rate(rows, REGISTERS, RATES, LENGTHS[-1], "ours")
-
-
-def kept(which: str, rate: float, length: int = LENGTHS[-1]) -> Claim:
-    """The mean retention of a variant on registers at a rate."""
-    return Claim(
-        lambda rows: fmean(
-            SHARED.at_each_rate(rows, REGISTERS, RATES, length)[which, rate].values()
-        )
-    )
-
+AT_RATES = SHARED.AtRates(REGISTERS, RATES, LENGTHS, [*ATTENTION, *OTHERS, *DELTA, *OURS])
 
 STUDY = Study(
     question="Do wider keys hold more pairs, and who follows values that are copied?",
@@ -113,19 +98,19 @@ STUDY = Study(
     context=TRAINED,
     reads=READS,
     sweeps={"mqar-forms": Sweep("mqar"), "registers": Sweep("registers")},
-    families={f"registers, {LENGTHS[-1]:,} tokens: ours more than": Family(ahead)},
-    tables={"registers": lambda rows: SHARED.by_rate(rows, REGISTERS, RATES, LENGTHS)},
+    families={f"registers, {LENGTHS[-1]:,} tokens: ours more than": Family(AT_RATES.ahead)},
+    tables={"registers": AT_RATES.table},
     figures={
-        "registers.png": lambda rows: as_bytes(
-            SHARED.over_rates(rows, REGISTERS, RATES, (LENGTHS[0], LENGTHS[-1])), "png"
+        "registers.png": lambda rows: SHARED.over_rates(
+            rows, [(AT_RATES, LENGTHS[0]), (AT_RATES, LENGTHS[-1])]
         )
     },
     claims={
-        "ours": kept("ours", 1e-2),
-        "ours_high": kept("ours", RATES[-1]),
-        "delta": kept("delta", 1e-2),
-        "gated_delta": kept("gated_delta", RATES[-1]),
-        "attention": kept("attention", 3e-3),
-        "attention_short": kept("attention, earliness", 3e-3, TRAINED),
+        "ours": AT_RATES.mean("ours", 1e-2),
+        "ours_high": AT_RATES.mean("ours", RATES[-1]),
+        "delta": AT_RATES.mean("delta", 1e-2),
+        "gated_delta": AT_RATES.mean("gated_delta", RATES[-1]),
+        "attention": AT_RATES.mean("attention", 3e-3),
+        "attention_short": AT_RATES.mean("attention, earliness", 3e-3, TRAINED),
     },
 )

@@ -2,15 +2,19 @@
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from typing import NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from rulekeep.analysis.charts import COLOURS
 from rulekeep.analysis.groups import Group
+from rulekeep.analysis.panels import as_bytes
 from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, pivot
 from rulekeep.analysis.summary import Summary, paired_difference
 from rulekeep.printable import markdown_table
+from rulekeep.study import Claim
 
 
 def with_lowest(seeds: Iterable[float]) -> str:
@@ -52,66 +56,77 @@ def by_lengths(rows: Rows, figure: str, variants: Iterable[str], lengths: Sequen
     return markdown_table(head, body)
 
 
-def at_each_rate(
-    rows: Rows, setting: TaskSetting, rates: Iterable[float], length: int
-) -> dict[tuple[str, float], dict[int, float]]:
-    """Retention by seed of each variant at each rate that all seeds have run."""
-    found = {
-        (key, rate): rows.at_rate(key, setting, rate, "retention", length)
-        for key in rows.variants
-        for rate in rates
-    }
-    return {at: seeds for at, seeds in found.items() if {*rows.seeds} <= seeds.keys()}
+class AtRates(NamedTuple):
+    """Retention of variants in a task setting, each at every rate: none is chosen. Ours is last."""
+
+    setting: TaskSetting
+    rates: Sequence[float]
+    lengths: Sequence[int]
+    variants: Sequence[str]
+
+    def seeds(self, rows: Rows, length: int) -> dict[tuple[str, float], dict[int, float]]:
+        """Retention by seed of each variant at each rate that all seeds have run."""
+        found = {
+            (key, rate): rows.at_rate(key, self.setting, rate, "retention", length)
+            for key, rate in product(self.variants, self.rates)
+        }
+        return {at: seeds for at, seeds in found.items() if {*rows.seeds} <= seeds.keys()}
+
+    def mean(self, key: str, rate: float, length: int | None = None) -> Claim:
+        """The mean of a variant at a rate; at the longest length if none is given."""
+        at = length or self.lengths[-1]
+        return Claim(lambda rows: statistics.fmean(self.seeds(rows, at)[key, rate].values()))
+
+    def ahead(self, rows: Rows) -> dict[str, Summary]:
+        """What ours keeps more than each other at the same rate and the longest length."""
+        found = self.seeds(rows, self.lengths[-1])
+        ours = self.variants[-1]
+        return {
+            f"{rows.variants[key].name}, {rate:.2g}": paired_difference(found[ours, rate], seeds)
+            for (key, rate), seeds in found.items()
+            if key != ours and (ours, rate) in found
+        }
+
+    def table(self, rows: Rows) -> str:
+        """A Markdown table: a variant at a rate a line, each length a column."""
+        found = [self.seeds(rows, length) for length in self.lengths]
+        body = [
+            [
+                rows.variants[key].name, f"{rate:.2g}",
+                *(with_lowest(of[key, rate].values()) for of in found),
+            ]
+            for key, rate in found[0]
+        ]  # fmt: skip
+        head = [
+            f"retention, {self.setting.task}",
+            "rate",
+            *(f"{at:,} tokens" for at in self.lengths),
+        ]
+        return markdown_table(head, body)
 
 
-def by_rate(
-    rows: Rows, setting: TaskSetting, rates: Iterable[float], lengths: Sequence[int]
-) -> str:
-    """A Markdown table of retention: a variant at a rate a line, each length a column."""
-    found = [at_each_rate(rows, setting, rates, length) for length in lengths]
-    body = [
-        [rows.variants[at[0]].name, f"{at[1]:.2g}", *(with_lowest(of[at].values()) for of in found)]
-        for at in found[0]
-    ]
-    head = [f"retention, {setting.task}", "rate", *(f"{at:,} tokens" for at in lengths)]
-    return markdown_table(head, body)
-
-
-def ahead_at_each_rate(
-    rows: Rows, setting: TaskSetting, rates: Iterable[float], length: int, ours: str
-) -> dict[str, Summary]:
-    """What one variant keeps more than each other at the same rate, paired by seed."""
-    found = at_each_rate(rows, setting, rates, length)
-    return {
-        f"{rows.variants[key].name}, {rate:.2g}": paired_difference(found[ours, rate], seeds)
-        for (key, rate), seeds in found.items()
-        if key != ours and (ours, rate) in found
-    }
-
-
-def over_rates(
-    rows: Rows, setting: TaskSetting, rates: Sequence[float], lengths: Sequence[int]
-) -> Figure:
-    """Retention over the rate, a panel a length: a line through means, a point a seed."""
-    drawn = Figure(figsize=(3.6 * len(lengths), 3.4), layout="constrained")
-    panels = drawn.subplots(1, len(lengths), sharey=True)
+def over_rates(rows: Rows, panels: Sequence[tuple[AtRates, int]]) -> bytes:
+    """A panel each, at a length: a line through the means over the rate, a point a seed."""
+    drawn = Figure(figsize=(3.6 * len(panels), 3.4), layout="constrained")
     lines: dict[str, Artist] = {}
-    for axes, length in zip(panels, lengths, strict=True):
-        found = at_each_rate(rows, setting, sorted(rates), length)
-        for key, colour in zip(dict.fromkeys(key for key, _ in found), COLOURS, strict=False):
-            curve = {rate: [*of.values()] for (of_key, rate), of in found.items() if of_key == key}
+    subplots = drawn.subplots(1, len(panels), sharey=True)
+    for axes, (of, length) in zip(subplots, panels, strict=True):
+        found, rates = of.seeds(rows, length), sorted(of.rates)
+        for key, colour in zip(of.variants, COLOURS, strict=False):
+            curve = {rate: [*found[key, rate].values()] for rate in rates if (key, rate) in found}
             for rate, seeds in curve.items():
                 axes.plot([rate] * len(seeds), seeds, ".", color=colour, alpha=0.35)
             means = [statistics.fmean(seeds) for seeds in curve.values()]
             (lines[key],) = axes.plot([*curve], means, color=colour)
-        axes.set(title=f"{length:,} tokens", xlabel="learning rate", xscale="log")
-        axes.set_xticks(sorted(rates), [f"{rate:.2g}" for rate in sorted(rates)], minor=False)
+        title = f"{of.setting.task}, {length:,} tokens"
+        axes.set(title=title, xlabel="learning rate", xscale="log")
+        axes.set_xticks(rates, [f"{rate:.2g}" for rate in rates], minor=False)
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    panels[0].set(ylabel=f"retention, {setting.task}", ylim=(-0.02, 1.02))
+    subplots[0].set(ylabel="retention", ylim=(-0.02, 1.02))
     names = [rows.variants[key].name.replace("`", "") for key in lines]
     drawn.legend(lines.values(), names, loc="outside lower center", ncols=3, fontsize=8)
-    return drawn
+    return as_bytes(drawn, "png")
 
 
 def by_earliness(
