@@ -19,6 +19,7 @@ from rulekeep.commands.language import language
 from rulekeep.language.figures import cell
 from rulekeep.records.record import Record
 from rulekeep.records.store import results
+from rulekeep.specs.language import LanguageCommon
 from rulekeep.tasks import Recite
 
 if find_spec("lm_eval") is None and not os.environ.get("CI"):
@@ -78,11 +79,12 @@ def cells(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Record
     out = tmp_path_factory.mktemp("runs") / "language"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["rulekeep", "language"])
-        assert not language(
-            model=str(folder), families=FAMILIES, distances=(CELL["distance"],),
-            prompts=CELL["prompts"], rules_at_once=CELL["rules_at_once"], seed=CELL["seed"],
-            control=("none", "no_rules"), out=str(out),
+        common = LanguageCommon(
+            model=str(folder), families=FAMILIES, prompts=CELL["prompts"],
+            rules_at_once=CELL["rules_at_once"], seed=CELL["seed"],
         )  # fmt: skip
+        distances, control = (CELL["distance"],), ("none", "no_rules")
+        assert not language(common=common, distances=distances, control=control, out=str(out))
     return results(out)
 
 

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 from typing import NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 import rulekeep
 from rulekeep.console import (
@@ -25,12 +25,21 @@ from rulekeep.console import (
     say,
 )
 
+
+def _shown(default: object) -> str | None:
+    """A default value in help; nothing of one that is empty or none."""
+    several = default if isinstance(default, tuple) else () if default is None else (default,)
+    return ",".join(map(str, several)) or None
+
+
 app = App(
     name="rulekeep",
     help="Which early, weak, parallel rules survive when a context is compressed?",
     version=lambda: rulekeep.__version__,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
+    # What is between commas has no other form.
+    default_parameter=Parameter(negative_iterable="", show_default=_shown),
 )
 
 COMMANDS = {

@@ -4,11 +4,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from xml.etree import ElementTree
 
+from cyclopts import Parameter
+
 from rulekeep.analysis.summary import LEVEL, Interval
-from rulekeep.commands.options import Device, Flag, Rates, Seed, Texts, Whole, Workers
+from rulekeep.commands.options import Flag, Rates, Texts, Workers
 from rulekeep.commands.runs import ended
 from rulekeep.compaction.compactors import find
 from rulekeep.compaction.figures import Place, Survival, cells, is_kept
@@ -22,13 +24,13 @@ from rulekeep.records.record import Kept
 from rulekeep.records.store import results, write_text
 from rulekeep.reporting.compaction import label
 from rulekeep.specs import CompactionSpec, UsageError, choose
-from rulekeep.specs.compaction import COMPACTED, STAND_INS
-from rulekeep.specs.language import Format
+from rulekeep.specs.compaction import COMPACTED, STAND_INS, CompactionCommon
 from rulekeep.sweeps import planning
 from rulekeep.sweeps.making import make_runs
 
 # What a job of this kind needs: no torch.
 _PRELOADED = ("rulekeep.sweeps.job", "rulekeep.compaction.run")
+_COMMON = CompactionCommon()
 
 
 def compact(
@@ -36,24 +38,12 @@ def compact(
     /,
     *,
     budget: Rates = (0.25,),
-    rounds: Whole = 5,
     guards: Texts = ("none",),
     model: Texts = (),
-    summary_prompt: str = "",
-    histories: Whole = 20,
-    tokens: Whole = 8000,
     styles: Texts = ("agent",),
     control: Texts = (),
-    rules: str = "",
-    chat: str = "",
-    count: str = "",
-    reader: str = "",
-    endpoint: str = "",
-    families: Texts = (),
+    common: Annotated[CompactionCommon, Parameter(name="*")] = _COMMON,
     compress: Texts = (),
-    device: Device = "cpu",
-    dtype: Format = "float32",
-    seed: Seed = 1,
     write_histories: Path | None = None,
     compacted: Path | None = None,
     fail_below: str = "",
@@ -77,8 +67,6 @@ def compact(
         everything, nothing.
     budget
         Share of the tokens of a history that may be left, between commas.
-    rounds
-        Compactions of each history, with new chat between them.
     guards
         What is done beside, between commas: none, system (the system prompt is pinned), reread (the
         rules file is read again after each), ends (a tenth of the budget at each end stays),
@@ -87,39 +75,14 @@ def compact(
         What writes for a compactor that asks for a model, between commas: deaf and copying, two
         stand-ins between which a real one lies; file.py:call; or a folder that transformers can
         load. Both stand-ins if left out.
-    summary_prompt
-        A file of words that ask the model for its summary, for the compactor summary.
-    histories
-        How many.
-    tokens
-        Of each history before the first compaction, in words and marks.
     styles
         Kinds of made histories, between commas: chat, agent, code.
     control
         none, no_rules (rules are not stated: the floor), between commas. Both if left out, but of
         a product's output none.
-    rules
-        A TOML file of families of rules; the shipped ones if left out.
-    chat
-        A file of your own histories, one a line, with tool calls as OpenAI has them.
-    count
-        Your tokenizer: file.py:function from a text to its number of tokens.
-    reader
-        A model that is asked about the rules of what is left, after the first round and the last:
-        a folder that transformers can load, or a name behind the endpoint. Say no more --tokens
-        than it has positions for.
-    endpoint
-        Address of an OpenAI-compatible API that has the reader, which then writes its replies.
-    families
-        Names of families of rules to draw from, between commas; all if left out. The fewer, the
-        quicker the reader.
     compress
         What is done to the reader's cache of the whole history, beside the compactor everything,
         between commas: an eviction with the share it keeps, as in snapkv@0.25, or kivi@4bit.
-    dtype
-        Number format of the reader: float32, bfloat16.
-    seed
-        Seed of the histories.
     write_histories
         A new folder for the histories, to be shortened by a product; nothing is run. Given again,
         it writes those of the next round.
@@ -141,7 +104,7 @@ def compact(
     workers
         Cells side by side on this machine; as many as there are cores if left out.
     """
-    groups = {family.group for family in read_families(rules or "agents").values()}
+    groups = {family.group for family in read_families(common.rules or "agents").values()}
     least = _line("--fail-below", fail_below, ["", *sorted(groups), *HOLDING, "facts"])
     most = _line("--fail-above", fail_above, ["left", "misled", "unpaired", "invented"])
     folder = write_histories or compacted
@@ -156,15 +119,12 @@ def compact(
     control = control or (("none",) if folder else ("none", "no_rules"))
     specs = [
         CompactionSpec.parse(
-            compactor=name, budget=share, rounds=rounds, guard=guard, model=writer,
-            summary_prompt=summary_prompt, histories=histories, tokens=tokens, style=style,
-            control=checked, rules=rules, chat=chat, count=count, reader=reader,
-            endpoint=endpoint, families=families, seed=seed, device=device, dtype=dtype,
-            compress=compress if name == "everything" else (),
+            **common.model_dump(), compactor=name, budget=share, guard=guard, model=writer,
+            style=style, control=checked, compress=compress if name == "everything" else (),
         )
         for name in compactors
         for share, guard, style, checked, writer in product(
-            budget, guards, ("agent",) if chat else styles, control, _models(name, model)
+            budget, guards, ("agent",) if common.chat else styles, control, _models(name, model)
         )
     ]  # fmt: skip
     if compress and not any(spec.compress for spec in specs):

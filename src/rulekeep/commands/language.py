@@ -3,8 +3,11 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from rulekeep.commands.options import Device, Integers, Seed, Texts, Whole, Workers
+from cyclopts import Parameter
+
+from rulekeep.commands.options import Integers, Texts, Workers
 from rulekeep.commands.runs import ended
 from rulekeep.console import say
 from rulekeep.executors import LocalExecutor
@@ -17,7 +20,7 @@ from rulekeep.records import Record
 from rulekeep.records.folders import Command, run_folder
 from rulekeep.records.store import results
 from rulekeep.specs import AnySpec, LanguageSpec, UsageError
-from rulekeep.specs.language import LEAST_PROMPTS, Format, Replies
+from rulekeep.specs.language import LEAST_PROMPTS, LanguageCommon, Replies
 from rulekeep.sweeps import planning
 from rulekeep.sweeps.asked import Settled
 from rulekeep.sweeps.making import make_runs
@@ -32,24 +35,13 @@ _RULES_AT_ONCE = 4
 
 def language(
     *,
-    model: str,
-    endpoint: str = "",
-    template: str = "",
+    common: Annotated[LanguageCommon, Parameter(name="*")],
     replies: Replies | None = None,
-    rules: str = "",
-    families: Texts = (),
-    chat: str = "",
-    system: str = "",
     distances: Integers = (0, 512, 2048),
     placement: Texts = ("start",),
     mentions: Texts = ("none", "word"),
     control: Texts = ("none",),
     compress: Texts = ("none",),
-    rules_at_once: Whole = 4,
-    prompts: Whole = 100,
-    seed: Seed = 1,
-    device: Device = "cpu",
-    dtype: Format = "float32",
     out: str | None = None,
     workers: Workers = None,
 ) -> int:
@@ -61,28 +53,9 @@ def language(
 
     Parameters
     ----------
-    model
-        A folder that transformers can load, or a GGUF file; with an endpoint, the model's name.
-        Nothing is downloaded.
-    endpoint
-        Address of an OpenAI-compatible API, as in http://localhost:8000/v1. The key comes from the
-        variable OPENAI_API_KEY.
-    template
-        Jinja file of the chat template of a model behind an endpoint; for scored replies.
     replies
         scored: how likely given replies are. written: the model writes, and each family's check
         says what it shows. Scored if left out; written with an endpoint.
-    rules
-        A TOML file of families of rules; the shipped ones if left out.
-    families
-        Names of families of that file to ask for, between commas, whether the model can follow
-        them or not. Those that it follows without chat if left out.
-    chat
-        A file of your own conversations, one a line: {"messages": [{"role": …, "content": …}, …]}.
-        Small talk if left out.
-    system
-        A file with your own system prompt. A rule in it is a bullet that says what a family says,
-        or a mark, {{family}}. The option is drawn; all else stays as it is.
     distances
         Tokens of chat between the rules and the requests, between commas.
     placement
@@ -97,52 +70,47 @@ def language(
         share it keeps as in snapkv@0.25, with both ends kept as in snapkv+ends@0.25, rounding as in
         kivi@4bit. To the text: keep_last@0.25, keep_ends, extract, summary. Your own, of either:
         file.py:function@0.25; of the text ./command@0.25 too.
-    rules_at_once
-        Rules in each prompt.
-    prompts
-        Prompts in each cell. Where replies are scored, each also asks for some families that it
-        does not state: the fewer prompts, the more.
-    seed
-        Seed of the conversations.
-    dtype
-        Number format that the model runs in: float32, bfloat16. Half the memory, and scores that
-        are a little coarser.
     out
         Folder of runs, runs/language-TIME if left out. Cells that stand there are not run again;
         another --compress is another cell, measured whole.
     workers
         Cells side by side on this machine; one if left out.
     """
-    every = read_families(rules)
-    if system:
+    every = read_families(common.rules)
+    if common.system:
         # An unknown one is refused where a cell is resolved.
-        named = {name: every[name] for name in families if name in every} or every
-        prompt = read_system(system, named)
-        families = families or tuple(prompt.rules)
-        rules_at_once = len(prompt.rules) if rules_at_once == _RULES_AT_ONCE else rules_at_once
+        named = {name: every[name] for name in common.families if name in every} or every
+        prompt = read_system(common.system, named)
+        at_once = common.rules_at_once
+        common = common.model_copy(
+            update={
+                "families": common.families or tuple(prompt.rules),
+                "rules_at_once": len(prompt.rules) if at_once == _RULES_AT_ONCE else at_once,
+            }
+        )
         for note in prompt.notes(named):
             say(note)
+    families = common.families
     base = {
-        "model": model, "endpoint": endpoint, "template": template,
-        "replies": replies or ("written" if endpoint else "scored"), "rules": rules,
-        "rules_at_once": rules_at_once, "seed": seed, "device": device,
-        "dtype": dtype,
+        **common.model_dump(), "replies": replies or ("written" if common.endpoint else "scored")
     }  # fmt: skip
-    first = LanguageSpec.parse(**base, distance=0, prompts=ADMISSION_PROMPTS)
+    first = LanguageSpec.parse(
+        **base
+        | {"families": (), "chat": "", "system": "", "distance": 0, "prompts": ADMISSION_PROMPTS}
+    )
     known = len(every)
     admission = _admission_prompts(first, known)
     first = first.model_copy(
         update={"prompts": admission, "unstated": _unstated(first, known, admission)}
     )
-    base["unstated"] = _unstated(first, len(families) or known, prompts)
+    base["unstated"] = _unstated(first, len(families) or known, common.prompts)
     cells = [
         LanguageSpec.parse(
-            **base, system=system, chat=chat if distance else "", distance=distance,
-            placement=place, mentions=kind, control=checked, compress=compress, prompts=prompts,
-            families=families,
+            **base | {"chat": common.chat if distance else ""}, distance=distance,
+            placement=place, mentions=kind, control=checked, compress=compress,
         )
         # What has too little chat for the farthest is said before hours of the others.
-        for distance in (sorted(distances, reverse=True) if chat else distances)
+        for distance in (sorted(distances, reverse=True) if common.chat else distances)
         for place in placement
         for kind in mentions
         for checked in control
@@ -163,7 +131,9 @@ def language(
             return [first]
         kept, left_out = admitted(known)
         if len(kept) < first.rules_at_once:
-            raise UsageError(f"--model {model}: {_too_few(known, kept, left_out, rules_at_once)}")
+            raise UsageError(
+                f"--model {common.model}: {_too_few(known, kept, left_out, common.rules_at_once)}"
+            )
         note = f"left out, since the model fails them without chat: {', '.join(left_out)}"
         # Asked again after each round.
         if left_out and note not in heard:

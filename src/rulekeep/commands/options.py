@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 from cyclopts import Parameter, Token
 
-from rulekeep.specs.base import between_commas, known_device
+from rulekeep.specs.base import DEVICE_HELP, between_commas, known_device
 from rulekeep.specs.run import in_order
 
 _T = TypeVar("_T")
@@ -49,14 +49,10 @@ def _lengths(kind: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
     return in_order(_integers(kind, tokens))
 
 
-def _shown(values: Sequence[object] | None) -> str | None:
-    return None if values is None else ",".join(map(str, values))
-
-
 _integers = _between_commas(int, "a whole number")
 _rates = _between_commas(float, "a number")
 _texts = _between_commas(str, "a text")
-_SEVERAL = Parameter(n_tokens=1, negative="", show_default=_shown)
+_SEVERAL = Parameter(n_tokens=1)
 # Not as cyclopts reads one: it would make 64 of 64.5.
 Whole: TypeAlias = Annotated[int, Parameter(converter=_whole)]
 Integers: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_integers)]
@@ -66,8 +62,7 @@ Texts: TypeAlias = Annotated[tuple[str, ...], _SEVERAL, Parameter(converter=_tex
 Lengths: TypeAlias = Annotated[tuple[int, ...], _SEVERAL, Parameter(converter=_lengths)]
 Seed: TypeAlias = Annotated[int, within(0, 2**63 - 1)]
 Workers: TypeAlias = Annotated[int | None, within(1)]
-_DEVICE_HELP = "cpu, cuda or cuda:N. No GPU has run this yet."
 Device: TypeAlias = Annotated[
-    str, Parameter(validator=lambda _, text: known_device(text), help=_DEVICE_HELP)
+    str, Parameter(validator=lambda _, text: known_device(text), help=DEVICE_HELP)
 ]
 Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]

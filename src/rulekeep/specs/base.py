@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import to_json
 
 _T = TypeVar("_T")
@@ -62,6 +62,7 @@ def known_device(device: str) -> str:
 
 # Where a command computes.
 Device: TypeAlias = Annotated[str, AfterValidator(known_device)]
+DEVICE_HELP = "cpu, cuda or cuda:N. No GPU has run this yet."
 
 
 def each_once(what: str, values: tuple[_T, ...]) -> tuple[_T, ...]:
@@ -80,6 +81,10 @@ def between_commas(given: Any) -> Any:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         return given
     return [part.strip() for text in texts for part in text.split(",")]
+
+
+# Of a field that is not strict: lists as well, as JSON has them.
+SplitTexts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(between_commas)]
 
 
 def choose(name: str, known: Iterable[str]) -> str:

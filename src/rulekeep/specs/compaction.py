@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, StringConstraints, model_validator
 
-from rulekeep.specs.base import Spec
+from rulekeep.specs.base import DEVICE_HELP, Device, Spec, SplitTexts
 from rulekeep.specs.language import Format
 
 Style: TypeAlias = Literal["chat", "agent", "code"]
@@ -19,39 +19,59 @@ STAND_INS = ("deaf", "copying")
 COMPACTED = "compacted"
 
 
-class CompactionSpec(Spec):
+class CompactionCommon(Spec, strict=False, use_attribute_docstrings=True):
+    """What all cells of a command have in common."""
+
+    rounds: int = Field(default=5, ge=1, le=50)
+    """Compactions of each history, with new chat between them."""
+    summary_prompt: str = ""
+    """A file of words that ask the model for its summary, for the compactor summary."""
+    histories: int = Field(default=20, ge=1, le=10**5)
+    """How many."""
+    tokens: int = Field(default=8000, ge=1000, le=2**20)
+    """Of each history before the first compaction, in words and marks."""
+    rules: str = ""
+    """A TOML file of families of rules; the shipped ones if left out."""
+    chat: str = ""
+    """A file of your own histories, one a line, with tool calls as OpenAI has them."""
+    count: str = ""
+    """Your tokenizer: file.py:function from a text to its number of tokens."""
+    reader: str = ""
+    """A model that is asked about the rules of what is left, after the first round and the last: a
+    folder that transformers can load, or a name behind the endpoint. Say no more --tokens than it
+    has positions for.
+    """
+    endpoint: str = ""
+    """Address of an OpenAI-compatible API that has the reader, which then writes its replies."""
+    families: SplitTexts = Field(default=(), strict=False)
+    """Names of families of rules to draw from, between commas; all if left out. The fewer, the
+    quicker the reader.
+    """
+    device: Device = Field(default="cpu", description=DEVICE_HELP)
+    dtype: Format = "float32"
+    """Number format of the reader."""
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    """Seed of the histories."""
+
+
+class CompactionSpec(CompactionCommon, strict=True):
     """One cell: the same histories through one compactor, with one budget and one guard."""
 
     kind: ClassVar[str] = "compaction"
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
     version: ClassVar[int] = 1
 
-    compactor: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
-        description="A name, file.py:function, a command, or saved:FOLDER."
-    )
-    budget: float = Field(default=0.25, gt=0, le=1, description="Share of the tokens to be left.")
-    rounds: int = Field(default=5, ge=1, le=50, description="Compactions, with chat after each.")
+    compactor: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    """A name, file.py:function, a command, or saved:FOLDER."""
+    budget: float = Field(default=0.25, gt=0, le=1)
+    """Share of the tokens to be left."""
     guard: Guard = "none"
     # What writes for compactors that ask for a model.
     model: str = ""
-    summary_prompt: str = Field(default="", description="File of what the model is asked.")
     style: Style = "agent"
     control: Literal["none", "no_rules"] = "none"
-    tokens: int = Field(default=8000, ge=1000, le=2**20, description="Of a history, at first.")
-    histories: int = Field(default=20, ge=1, le=10**5)
-    rules: str = Field(default="", description="TOML file of families; empty for the shipped ones.")
-    chat: str = Field(default="", description="JSON Lines file of histories; made if empty.")
-    count: str = Field(default="", description="file.py:function from a text to its tokens.")
-    # A model that is asked about the rules of what is left, and the families it is asked for.
-    reader: str = Field(default="", description="A folder, or the name behind the endpoint.")
-    endpoint: str = Field(default="", description="Address of the API that has the reader.")
-    families: tuple[str, ...] = ()
-    compress: tuple[str, ...] = Field(
-        default=(), description="Of the reader's cache of a whole history, as in snapkv@0.25."
-    )
-    device: str = "cpu"
-    dtype: Format = "float32"
-    seed: int = Field(default=1, ge=0, lt=2**63)
+    compress: tuple[str, ...] = ()
+    """Of the reader's cache of a whole history, as in snapkv@0.25."""
 
     @model_validator(mode="after")
     def _has_room(self) -> Self:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from rulekeep.specs.base import Spec, each_once
+from rulekeep.specs.base import DEVICE_HELP, Device, Spec, SplitTexts, each_once
 
 Placement: TypeAlias = Literal["start", "middle"]
 Mentions: TypeAlias = Literal["none", "word", "instruction"]
@@ -20,40 +20,67 @@ NO_COMPRESSION = "none"
 LEAST_PROMPTS = 3
 
 
-class LanguageSpec(Spec):
+class LanguageCommon(Spec, strict=False, use_attribute_docstrings=True):
+    """What all cells of a command have in common."""
+
+    model: str
+    """A folder that transformers can load, or a GGUF file; with an endpoint, the model's name.
+    Nothing is downloaded.
+    """
+    endpoint: str = ""
+    """Address of an OpenAI-compatible API, as in http://localhost:8000/v1. The key comes from the
+    variable OPENAI_API_KEY.
+    """
+    template: str = ""
+    """Jinja file of the chat template of a model behind an endpoint; for scored replies."""
+    rules: str = ""
+    """A TOML file of families of rules; the shipped ones if left out."""
+    families: SplitTexts = Field(default=(), strict=False)
+    """Names of families of that file to ask for, between commas, whether the model can follow them
+    or not. Those that it follows without chat if left out.
+    """
+    chat: str = ""
+    """A file of your own conversations, one a line: {"messages": [{"role": …, "content": …}, …]}.
+    Small talk if left out.
+    """
+    system: str = ""
+    """A file with your own system prompt. A rule in it is a bullet that says what a family says, or
+    a mark, {{family}}. The option is drawn; all else stays as it is.
+    """
+    rules_at_once: int = Field(default=4, ge=1, le=64)
+    """Rules in each prompt."""
+    prompts: int = Field(default=100, ge=1, le=10**6)
+    """Prompts in each cell. Where replies are scored, each also asks for some families that it does
+    not state: the fewer prompts, the more.
+    """
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    """Seed of the conversations."""
+    device: Device = Field(default="cpu", description=DEVICE_HELP)
+    dtype: Format = "float32"
+    """Number format that the model runs in. bfloat16 takes half the memory, and gives scores that
+    are a little coarser.
+    """
+
+
+class LanguageSpec(LanguageCommon, strict=True):
     """One cell: rules at a distance from the requests, the same prompts under every compression."""
 
     kind: ClassVar[str] = "language"
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
     version: ClassVar[int] = 3
 
-    model: str = Field(description="A folder or GGUF file that transformers can load, or a name.")
-    endpoint: str = Field(default="", description="Address of the API that has this model.")
-    # Of the model behind an endpoint, where it is scored; a loaded model has its own.
-    template: str = Field(default="", description="Jinja file of its chat template.")
     replies: Replies = "scored"
-    rules: str = Field(default="", description="TOML file of families; empty for the shipped ones.")
-    chat: str = Field(default="", description="JSON Lines file of conversations; made if empty.")
-    system: str = Field(default="", description="File of a system prompt with rules in it.")
-    # Those that are asked for, of the file's: a family that fails without chat is left out.
-    families: tuple[str, ...] = ()
-    rules_at_once: int = Field(default=4, ge=1, le=64)
-    distance: int = Field(
-        default=512, ge=0, le=2**20, description="Tokens of chat after the rules."
-    )
+    distance: int = Field(default=512, ge=0, le=2**20)
+    """Tokens of chat after the rules."""
     placement: Placement = "start"
     mentions: Mentions = "none"
     control: Control = "none"
     compress: Annotated[tuple[str, ...], AfterValidator(partial(each_once, "compress"))] = (
         NO_COMPRESSION,
     )
-    prompts: int = Field(default=100, ge=1, le=10**6)
     # Families that are asked for in each prompt and not stated: what their options score is held
     # against what they score as rules. Written replies need none.
     unstated: int = Field(default=2, ge=0, le=64)
-    seed: int = Field(default=1, ge=0, lt=2**63)
-    device: str = "cpu"
-    dtype: Format = "float32"
 
     @field_validator("endpoint")
     @classmethod

@@ -44,112 +44,78 @@ class TrainingSpec(Spec):
     final_share: float = 1.0
 
 
-class RunSpec(Spec):
+class RunSpec(Spec, use_attribute_docstrings=True):
     """One run: a mixer trained on a task from one seed, then tested at several contexts."""
 
     kind: ClassVar[str] = "run"
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
     version: ClassVar[int] = 1
 
-    task: str = Field(
-        default="recite", description="A task of the catalogue, file.py:Class or module:Class."
-    )
-    task_options: dict[str, Option] = Field(
-        default={}, description="The task's own options, as in --task-options.rules 8."
-    )
-    mixer: str = Field(
-        default="attention",
-        description="A mixer of the catalogue, file.py:Class or module:Class; a+b for a hybrid.",
-    )
-    mixer_options: dict[str, Option] = Field(
-        default={},
-        description="The mixer's own, as in --mixer-options.heads 8, or a.heads in a hybrid.",
-    )
-    width: int = Field(default=64, ge=1, le=2**14, description="Channels of the residual stream.")
-    layers: int = Field(
-        default=2, ge=1, le=256, description="Blocks of a mixer and a feed-forward layer."
-    )
-    hidden: int | None = Field(
-        default=None,
-        ge=1,
-        le=2**17,
-        description="Channels inside the feed-forward layer, 4 x width if left out.",
-    )
-    added_positions: Positions = Field(
-        default="none", description="Added to the embeddings: none, learned, earliness."
-    )
-    context: int = Field(
-        default=128, ge=1, le=2**24, description="Longest training length in tokens."
-    )
-    mixed_lengths: bool = Field(
-        default=True,
-        description="Train at lengths up to the context, log-uniform; or at the context only.",
-    )
-    length_growth: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="Fraction of the steps during which the longest training length grows.",
-    )
+    task: str = "recite"
+    """A task of the catalogue, file.py:Class or module:Class."""
+    task_options: dict[str, Option] = Field(default={})
+    """The task's own options, as in --task-options.rules 8."""
+    mixer: str = "attention"
+    """A mixer of the catalogue, file.py:Class or module:Class; a+b for a hybrid."""
+    mixer_options: dict[str, Option] = Field(default={})
+    """The mixer's own, as in --mixer-options.heads 8, or a.heads in a hybrid."""
+    width: int = Field(default=64, ge=1, le=2**14)
+    """Channels of the residual stream."""
+    layers: int = Field(default=2, ge=1, le=256)
+    """Blocks of a mixer and a feed-forward layer."""
+    hidden: int | None = Field(default=None, ge=1, le=2**17)
+    """Channels inside the feed-forward layer, 4 x width if left out."""
+    added_positions: Positions = "none"
+    """Added to the embeddings: none, learned, earliness."""
+    context: int = Field(default=128, ge=1, le=2**24)
+    """Longest training length in tokens."""
+    mixed_lengths: bool = True
+    """Train at lengths up to the context, log-uniform; or at the context only."""
+    length_growth: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of the steps during which the longest training length grows."""
+    # A list as well, as TOML has it.
     test_contexts: Annotated[
         tuple[int, ...], BeforeValidator(between_commas), AfterValidator(_tested_in_order)
-    ] = Field(
-        default=(),
-        # A list as well, as TOML has it.
-        strict=False,
-        description="Lengths to test at, between commas.",
-    )
-    seed: int = Field(
-        default=1, ge=0, lt=2**63, description="Seed of data, lengths and initialisation."
-    )
-    steps: int = Field(default=600, ge=1, le=10**9, description="Training steps.")
-    batch_size: int = Field(default=64, ge=1, le=2**20, description="Sequences a step.")
-    learning_rate: float = Field(
-        default=3e-3, gt=0, le=10, description="Peak learning rate of AdamW."
-    )
-    warmup_steps: int = Field(default=50, ge=0, le=10**9, description="Steps of linear warm-up.")
-    final_share: float = Field(
-        default=0.1,
-        ge=0,
-        le=1,
-        description="Final learning rate as a fraction of the peak; 1 keeps it constant.",
-    )
-    weight_decay: float = Field(
-        default=0.0, ge=0, le=10, description="Weight decay, on weights of linear layers only."
-    )
-    max_gradient_norm: float = Field(
-        default=1.0, gt=0, le=10**9, description="The gradient is clipped to this norm."
-    )
-    initial_states: Literal["zero", "passed", "noise"] = Field(
-        default="zero",
-        description="States that the last steps of training begin from: zero, passed (those that "
-        "other texts have left), noise (with their mean and spread).",
-    )
-    state_steps: int = Field(
-        default=500, ge=1, le=10**9, description="How many steps these are, if not zero."
-    )
-    evaluate_every: int = Field(
-        default=25, ge=1, le=10**9, description="Steps between evaluations on the validation set."
-    )
-    validation_examples: int = Field(
-        default=256, ge=1, le=10**7, description="Validation examples per evaluation."
-    )
-    test_examples: int = Field(
-        default=1000, ge=1, le=10**7, description="Test examples at a context up to 1028."
-    )
-    long_test_examples: int = Field(
-        default=256, ge=1, le=10**7, description="Test examples at a longer context."
-    )
-    stop_when_solved: bool = Field(
-        default=False, description="Stop when `exact` on the validation set reaches 0.995."
-    )
-    device: Device = Field(
-        default="cpu", description="cpu, cuda or cuda:N. No GPU has run this yet."
-    )
-    precision: Annotated[Literal["float32", "bfloat16"], BeforeValidator(_in_full)] = Field(
-        default="float32", description="float32, or bfloat16 (bf16) by autocast."
-    )
-    threads: int = Field(default=1, ge=1, le=1024, description="torch threads of the run.")
+    ] = Field(default=(), strict=False)
+    """Lengths to test at, between commas."""
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    """Seed of data, lengths and initialisation."""
+    steps: int = Field(default=600, ge=1, le=10**9)
+    """Training steps."""
+    batch_size: int = Field(default=64, ge=1, le=2**20)
+    """Sequences a step."""
+    learning_rate: float = Field(default=3e-3, gt=0, le=10)
+    """Peak learning rate of AdamW."""
+    warmup_steps: int = Field(default=50, ge=0, le=10**9)
+    """Steps of linear warm-up."""
+    final_share: float = Field(default=0.1, ge=0, le=1)
+    """Final learning rate as a fraction of the peak; 1 keeps it constant."""
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
+    """Weight decay, on weights of linear layers only."""
+    max_gradient_norm: float = Field(default=1.0, gt=0, le=10**9)
+    """The gradient is clipped to this norm."""
+    initial_states: Literal["zero", "passed", "noise"] = "zero"
+    """States that the last steps of training begin from: zero, passed (those that other texts have
+    left), noise (with their mean and spread).
+    """
+    state_steps: int = Field(default=500, ge=1, le=10**9)
+    """How many steps these are, if not zero."""
+    evaluate_every: int = Field(default=25, ge=1, le=10**9)
+    """Steps between evaluations on the validation set."""
+    validation_examples: int = Field(default=256, ge=1, le=10**7)
+    """Validation examples per evaluation."""
+    test_examples: int = Field(default=1000, ge=1, le=10**7)
+    """Test examples at a context up to 1028."""
+    long_test_examples: int = Field(default=256, ge=1, le=10**7)
+    """Test examples at a longer context."""
+    stop_when_solved: bool = False
+    """Stop when `exact` on the validation set reaches 0.995."""
+    device: Device = "cpu"
+    """cpu, cuda or cuda:N. No GPU has run this yet."""
+    precision: Annotated[Literal["float32", "bfloat16"], BeforeValidator(_in_full)] = "float32"
+    """float32, or bfloat16 (bf16) by autocast."""
+    threads: int = Field(default=1, ge=1, le=1024)
+    """torch threads of the run."""
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Self:
@@ -199,7 +165,8 @@ class PredictorSpec(Spec):
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
     version: ClassVar[int] = 1
 
-    predictor: str = Field(description="file.py:Class or module:Class.")
+    # file.py:Class or module:Class.
+    predictor: str
     task: str = "recite"
     task_options: dict[str, Option] = Field(default={})
     # A list as well, as JSON has it.

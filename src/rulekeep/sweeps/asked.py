@@ -29,38 +29,28 @@ class Settled(list[AnySpec]):
     """The specs of a sweep that has chosen: whatever its records will say, no more follow."""
 
 
-class How(Spec, strict=False):
+class How(Spec, strict=False, use_attribute_docstrings=True):
     """How runs are made."""
 
-    time_limit: float | None = Field(
-        default=None,
-        gt=0,
-        description="Seconds after which a run is stopped; loading a plug-in does not count.",
-    )
-    tracker: TrackerName = Field(default="none", description="none, tensorboard, wandb or trackio.")
-    weights: bool = Field(
-        default=True,
-        description="Keep the trained weights beside the record: rulekeep test needs them.",
-    )
+    time_limit: float | None = Field(default=None, gt=0)
+    """Seconds after which a run is stopped; loading a plug-in does not count."""
+    tracker: TrackerName = "none"
+    """none, tensorboard, wandb or trackio."""
+    weights: bool = True
+    """Keep the trained weights beside the record: rulekeep test needs them."""
 
 
-class Where(Spec, strict=False):
+class Where(Spec, strict=False, use_attribute_docstrings=True):
     """Where runs are made."""
 
-    executor: Literal["local", "dask"] = Field(
-        default="local", description="local: processes on this machine; dask: a Dask cluster."
-    )
-    workers: int | None = Field(
-        default=None,
-        ge=1,
-        description="Runs side by side on this machine; as many as there are cores if left out.",
-    )
-    scheduler: str | None = Field(
-        default=None, description="Address of the Dask scheduler, as in tcp://10.0.0.1:8786."
-    )
-    resources: str | None = Field(
-        default=None, description="What a run asks of a Dask worker, as in GPU=1."
-    )
+    executor: Literal["local", "dask"] = "local"
+    """local: processes on this machine; dask: a Dask cluster."""
+    workers: int | None = Field(default=None, ge=1)
+    """Runs side by side on this machine; as many as there are cores if left out."""
+    scheduler: str | None = None
+    """Address of the Dask scheduler, as in tcp://10.0.0.1:8786."""
+    resources: str | None = None
+    """What a run asks of a Dask worker, as in GPU=1."""
 
     def made(self) -> Executor:
         """The executor."""
@@ -91,28 +81,19 @@ def _resources(text: str | None) -> dict[str, float] | None:
     return amounts
 
 
-class Grid(Spec, strict=False):
+class Grid(Spec, strict=False, use_attribute_docstrings=True):
     """What a preset may be told instead of its own."""
 
-    seeds: tuple[int, ...] | None = Field(
-        default=None, description="For a preset, the seeds to run, between commas."
-    )
-    tasks: tuple[str, ...] | None = Field(
-        default=None, description="For a preset, those of its tasks to run, between commas."
-    )
-    learning_rates: tuple[float, ...] | None = Field(
-        default=None,
-        description="For presets that choose learning rates, those to choose from, between commas.",
-    )
-    test_contexts: tuple[int, ...] | None = Field(
-        default=None,
-        description="For a preset, the lengths in tokens to test at beside the shortest, between "
-        "commas.",
-    )
-    tuning_seeds: int | None = Field(
-        default=None,
-        description="For presets that choose learning rates, the number of seeds that choose.",
-    )
+    seeds: tuple[int, ...] | None = None
+    """For a preset, the seeds to run, between commas."""
+    tasks: tuple[str, ...] | None = None
+    """For a preset, those of its tasks to run, between commas."""
+    learning_rates: tuple[float, ...] | None = None
+    """For presets that choose learning rates, those to choose from, between commas."""
+    test_contexts: tuple[int, ...] | None = None
+    """For a preset, the lengths in tokens to test at beside the shortest, between commas."""
+    tuning_seeds: int | None = None
+    """For presets that choose learning rates, the number of seeds that choose."""
 
     _texts = field_validator("seeds", "tasks", "learning_rates", "test_contexts", mode="before")(
         between_commas
