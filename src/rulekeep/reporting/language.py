@@ -102,7 +102,7 @@ def answers(found: Cells) -> list[Answer]:
         if name != WHOLE and of.retention.mean >= KEPT * whole.retention.mean
     ]
     smallest = min(enough)[-1] if enough else "none of these"
-    helps = f"The smallest that keeps {KEPT:g} of what the whole does: {smallest}."
+    helps = f"The smallest whose mean is {KEPT:g} of the whole's or more: {smallest}."
     return [
         Answer(SURVIVE, survive, ("figure-language",)),
         Answer(FIRST, [first, *(lost if why else [])], ("first-families",)),
