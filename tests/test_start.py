@@ -68,10 +68,7 @@ def test_what_trains_and_draws_nothing_loads_no_library_for_it(folder: Path) -> 
         "        assert not found, (given, found)\n"
         # What draws, reads and compares needs no model either.
         f"import {', '.join(WITHOUT_A_MODEL)}\n"
-        "from rulekeep.running.trackers import check_tracker\n"
-        "check_tracker('tensorboard')\n"
-        "found = {'torch', 'tensorboard', 'wandb'} & set(sys.modules)\n"
-        "assert not found, found\n"
+        "assert 'torch' not in sys.modules\n"
         "from rulekeep.checks.mixers import check_mixer\n"
         "assert 'torch' in sys.modules\n"
     )

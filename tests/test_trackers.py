@@ -1,24 +1,24 @@
-"""Trackers, offline: what TensorBoard and wandb write is read back; a fake has the wandb API."""
+"""The two examples of trackers, offline: event files are read back, and a fake has wandb's API."""
 
-import importlib.machinery
 import math
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rulekeep.running.trackers import TrackerName, TrackerWarning, tracked
+from rulekeep.running.trackers import TrackerWarning, tracked
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
+TENSORBOARD = f"{EXAMPLES / 'tensorboard_tracker.py'}"
+WANDB = f"{EXAMPLES / 'wandb_tracker.py'}"
 FIGURES = {25: {"val_loss": 1.5}, 50: {"val_loss": math.nan, "retention": 0.5}}
 SPEC = {"mixer": "<b>delta</b>", "seed": 1}
 
 
-def follow(
-    name: TrackerName, folder: Path, figures: Mapping[int, dict[str, float]] = FIGURES
-) -> None:
+def follow(name: str, folder: Path, figures: Mapping[int, dict[str, float]] = FIGURES) -> None:
     def run(log: Any) -> dict[str, Any]:
         for step, row in figures.items():
             log(step, row)
@@ -30,9 +30,8 @@ def follow(
 class Service(types.ModuleType):
     """What of wandb's API is used: `init`, and of a run `log` and `finish`."""
 
-    def __init__(self, name: str, broken: str = "") -> None:
-        super().__init__(name)
-        self.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    def __init__(self, broken: str = "") -> None:
+        super().__init__("wandb")
         self.broken = broken
         self.calls: list[tuple] = []
 
@@ -53,15 +52,19 @@ class Service(types.ModuleType):
         return self
 
 
-def installed(monkeypatch: pytest.MonkeyPatch, name: str, broken: str = "") -> Service:
-    service = Service(name, broken)
-    monkeypatch.setitem(sys.modules, name, service)
-    return service
+@pytest.fixture
+def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """Stands for wandb; the example is loaded anew, and imports it."""
+    made = Service(getattr(request, "param", ""))
+    monkeypatch.setitem(sys.modules, "wandb", made)
+    yield made
+    for name in [name for name in sys.modules if name.startswith("wandb_tracker_")]:
+        del sys.modules[name]
 
 
 def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
     loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    follow("tensorboard", tmp_path)
+    follow(TENSORBOARD, tmp_path)
     events = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(e.step, e.value) for e in events.Scalars("retention")] == [(50, 0.5)]
     losses = events.Scalars("val_loss")
@@ -70,11 +73,11 @@ def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
     assert math.isnan(losses[1].value)
     # Taken up again, an attempt that ends before it tells anything takes nothing away.
     with pytest.raises(ZeroDivisionError):
-        tracked("tensorboard", tmp_path, {}, lambda _: {"costs": 1 / 0})
+        tracked(TENSORBOARD, tmp_path, {}, lambda _: {"costs": 1 / 0})
     again = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("val_loss")
     assert [e.step for e in again] == [25, 50]
     # Taken up at step 50, what the first attempt told of it is told once.
-    follow("tensorboard", tmp_path, {step: {"val_loss": step} for step in (50, 75)})
+    follow(TENSORBOARD, tmp_path, {step: {"val_loss": step} for step in (50, 75)})
     again = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("val_loss")
     assert [(e.step, e.value) for e in again] == [(25, 1.5), (50, 50), (75, 75)]
     (spec,) = events.Tensors("spec/text_summary")
@@ -84,34 +87,29 @@ def test_tensorboard_files_hold_every_figure(tmp_path: Path) -> None:
     assert '"status": "done"' in end.tensor_proto.string_val[0].decode()
 
 
-@pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_the_wandb_api_gets_the_spec_the_figures_and_the_end(
-    name: TrackerName,
+def test_wandb_gets_the_spec_the_figures_and_the_end(
+    service: Service,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    service = installed(monkeypatch, name)
-    follow(name, tmp_path)
+    follow(WANDB, tmp_path)
     (_, options), first, _, *last = service.calls
-    assert options["project"] == "mine"
-    assert options["name"] == tmp_path.name
-    assert options["config"] == {"mixer": "<b>delta</b>", "seed": 1}
-    assert options.get("mode") == ("offline" if name == "wandb" else None)
-    assert ("id" in options) == ("dir" in options) == (name == "wandb")
+    assert (options["project"], options["mode"]) == ("mine", "offline")
+    assert options["id"] == options["name"] == tmp_path.name
+    assert options["config"] == SPEC
     assert first == ("log", {"val_loss": 1.5}, 25)
     assert last == [("log", {"status": "done", "retention": 0.75}, None), ("finish",)]
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("broken", ["init", "log", "finish"])
+@pytest.mark.parametrize("service", ["init", "log", "finish"], indirect=True)
 def test_a_tracker_that_raises_is_left_out_with_one_warning(
-    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: Service, tmp_path: Path
 ) -> None:
-    service = installed(monkeypatch, "wandb", broken)
-    with pytest.warns(TrackerWarning, match="wandb failed .*: RuntimeError: no service$") as warned:
-        follow("wandb", tmp_path)
+    with pytest.warns(TrackerWarning, match="is left out .*: RuntimeError: no service$") as warned:
+        follow(WANDB, tmp_path)
     assert len(warned) == 1
-    assert service.calls[-1][0] == broken
+    assert service.calls[-1][0] == service.broken

@@ -16,7 +16,6 @@ from rulekeep.executors import DaskExecutor, Executor, LocalExecutor
 from rulekeep.records.store import results
 from rulekeep.registry import failure_line, find_function
 from rulekeep.running.building import own_options_first
-from rulekeep.running.trackers import TrackerName
 from rulekeep.specs import MODEL, AnySpec, Spec, UsageError, choose, mixer_specs
 from rulekeep.specs.base import between_commas
 from rulekeep.sweeps.presets import PRESET_TASKS, PRESETS
@@ -34,8 +33,8 @@ class How(Spec, strict=False, use_attribute_docstrings=True):
 
     time_limit: float | None = Field(default=None, gt=0)
     """Seconds after which a run is stopped; loading a plug-in does not count."""
-    tracker: TrackerName = "none"
-    """none, tensorboard, wandb or trackio."""
+    tracker: str = ""
+    """What hears of a run's figures as they come, file.py or file.py:function; see docs/runs.md."""
     weights: bool = True
     """Keep the trained weights beside the record: rulekeep test needs them."""
 

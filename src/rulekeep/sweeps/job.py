@@ -65,7 +65,7 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracker: str) -> s
             screen(resolved)
     # Only here is what trains loaded, and torch with it.
     run: Any = import_module(RUNS[resolved.spec.kind].runner).run
-    if tracker == "none":
+    if not tracker:
         made = run(resolved, folder, progress, lambda *_: None)
     else:
         from rulekeep.running.trackers import tracked

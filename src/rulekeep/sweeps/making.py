@@ -44,6 +44,7 @@ from rulekeep.records.store import (
     write_record,
     write_text,
 )
+from rulekeep.registry import find_function
 from rulekeep.running.building import check_device
 from rulekeep.specs import AnySpec, LanguageSpec, PredictorSpec, RunSpec
 from rulekeep.sweeps import planning
@@ -117,11 +118,9 @@ def make_runs(
         UsageError: a spec is impossible, or the folder cannot be written.
         KeyboardInterrupt: with a line that says how many are finished, and how to go on.
     """
-    if how.tracker != "none":
-        # Most runs have none, and need none of it.
-        from rulekeep.running.trackers import check_tracker
-
-        check_tracker(how.tracker)
+    if how.tracker:
+        # What cannot be found is said before hours of runs.
+        find_function(how.tracker, (), "tracker")
     executor.prepare()
     records, wanted = dict[str, Record](), set[str]()
     lost, heard = set[str](), set[str]()
