@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,32 +111,21 @@ def test_jsonl_says_what_the_sample_says(run, task) -> None:
     assert data_hash in errors
 
 
-def test_every_format_holds_the_same_and_comes_out_the_same_again(run, tmp_path: Path) -> None:
+def test_parquet_holds_the_same_and_comes_out_the_same_again(run, tmp_path: Path) -> None:
     arguments = ["data", "override", "--context", "96", "--n", "300"]
-    code, output, errors = run(*arguments)
-    lines = [json.loads(line) for line in output.splitlines()]
-    for name in ("npz", "parquet"):
-        code, _, said = run(*arguments, "--format", name, "--out", "file")
+    _, output, errors = run(*arguments)
+    contents = []
+    for _ in range(2):
+        code, _, said = run(*arguments, "--format", "parquet", "--out", "file")
         assert (code, said) == (0, errors)
-        written = (tmp_path / "file").read_bytes()
-        run(*arguments, "--format", name, "--out", "file")
-        assert (tmp_path / "file").read_bytes() == written
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
-        if name == "parquet":
-            rows = parquet.read_table(io.BytesIO(written)).to_pylist()
-            assert rows == lines
-            continue
-        held = np.load(io.BytesIO(written))
-        about = json.loads(str(held["about"][0]))
-        assert (about["task"], about["seed"], about["version"]) == ("override", "0", "1")
-        assert about["vocabulary"].split() == list(make(TASKS["override"]).vocabulary)
-        assert np.array_equal(held["tokens"], [line["tokens"] for line in lines])
-        assert np.allclose(held["chance"], [line["chance"] for line in lines])
-        for key in KEYS:
-            if key.endswith("_positions"):
-                ends = held[f"{key}_offsets"]
-                lists = [held[key][a:b].tolist() for a, b in pairwise(ends)]
-                assert lists == [line[key] for line in lines]
+        contents.append((tmp_path / "file").read_bytes())
+    assert contents[0] == contents[1]
+    table = parquet.read_table(io.BytesIO(contents[0]))
+    assert table.to_pylist() == [json.loads(line) for line in output.splitlines()]
+    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert (about["task"], about["seed"], about["version"]) == ("override", "0", "1")
+    assert about["vocabulary"].split() == list(make(TASKS["override"]).vocabulary)
 
 
 def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:

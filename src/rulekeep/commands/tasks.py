@@ -117,7 +117,7 @@ def data(
     context: Whole | None = None,
     n: Annotated[int | None, within(1, 2**40)] = None,
     split: Split = "test",
-    format: Literal["jsonl", "parquet", "npz"] = "jsonl",  # noqa: A002 - the option's name
+    format: Literal["jsonl", "parquet"] = "jsonl",  # noqa: A002 - the option's name
     seed: ExampleSeed = 0,
     out: str | None = None,
     **options: OwnOption,
@@ -136,7 +136,7 @@ def data(
     split
         train, validation or test.
     format
-        jsonl, parquet or npz.
+        jsonl or parquet.
     out
         File to write, which appears when it is whole; JSONL goes to standard output if left out.
     """

@@ -1,4 +1,4 @@
-"""Examples for another harness: JSONL, npz or parquet, with a hash of the tokens.
+"""Examples for another harness, as JSONL or parquet, with a hash of the tokens.
 
     with whole_files(path) as (file,):
         data_hash = export(pieces, file, "jsonl")
@@ -17,11 +17,7 @@ The columns are those of one line of JSONL:
   -100 where nothing is. What stands there in `tokens` is given.
 
 All positions are indices into `tokens`. The hash is SHA-256 of all tokens, row by row, as 64-bit
-little-endian integers: the same in every format, and the same as a certificate's.
-
-JSONL and parquet are streamed; an npz is gathered in memory. There a column of lists such as
-`rule_positions` is flat, beside `rule_positions_offsets` (`[n + 1]`): those of example i are
-`rule_positions[offsets[i] : offsets[i + 1]]`.
+little-endian integers: the same in both formats, and the same as a certificate's.
 """
 
 import hashlib
@@ -36,7 +32,7 @@ from rulekeep.specs import UsageError
 from rulekeep.tasks.base import Split
 from rulekeep.tasks.sampled import Sample
 
-Format: TypeAlias = Literal["jsonl", "parquet", "npz"]
+Format: TypeAlias = Literal["jsonl", "parquet"]
 # A value for each example: an array, or arrays of different lengths.
 Columns: TypeAlias = dict[str, np.ndarray | Sequence[np.ndarray]]
 
@@ -73,10 +69,7 @@ def export(
     format: Format,  # noqa: A002
     about: Mapping[str, str],
 ) -> str:
-    """Writes the examples and returns the hash of their tokens.
-
-    `about` is kept in parquet, and in npz as JSON.
-    """
+    """Writes the examples and returns the hash of their tokens; parquet keeps `about`."""
     digest = hashlib.sha256()
 
     def each() -> Iterator[Columns]:
@@ -84,8 +77,10 @@ def export(
             digest.update(np.ascontiguousarray(sample.tokens, dtype="<i8").tobytes())
             yield columns(sample)
 
-    write = {"jsonl": _write_jsonl, "npz": _write_npz, "parquet": _write_parquet}[format]
-    write(each(), file, about)
+    if format == "jsonl":
+        _write_jsonl(each(), file)
+    else:
+        _write_parquet(each(), file, about)
     return digest.hexdigest()
 
 
@@ -115,25 +110,12 @@ def columns(sample: Sample) -> Columns:
     return found
 
 
-def _write_jsonl(parts: Iterator[Columns], file: BinaryIO, _: Mapping[str, str]) -> None:
+def _write_jsonl(parts: Iterator[Columns], file: BinaryIO) -> None:
     for part in parts:
         for row in zip(*part.values(), strict=True):
             line = {name: value.tolist() for name, value in zip(part, row, strict=True)}
             line["chance"] = None if np.isnan(line["chance"]) else line["chance"]
             file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-
-
-def _write_npz(parts: Iterator[Columns], file: BinaryIO, about: Mapping[str, str]) -> None:
-    every = list(parts)
-    arrays: dict[str, Any] = {"about": np.array([json.dumps({**about})])}
-    for name, first in every[0].items():
-        column = [value for part in every for value in part[name]]
-        if isinstance(first, np.ndarray):
-            arrays[name] = np.stack(column)
-        else:
-            arrays[name] = np.concatenate(column)
-            arrays[f"{name}_offsets"] = np.cumsum([0, *map(len, column)])
-    np.savez_compressed(file, **arrays)
 
 
 def _write_parquet(parts: Iterator[Columns], file: BinaryIO, about: Mapping[str, str]) -> None:
