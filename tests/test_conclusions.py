@@ -6,6 +6,7 @@ The records are made up. A value that is on test what it is not on validation te
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from rulekeep.analysis.rows import (
     steps_to_learn,
 )
 from rulekeep.analysis.summary import summarise
+from rulekeep.registry import load_file
 
 ROTARY = {"positions": "rotary"}
 
@@ -349,3 +351,36 @@ def test_learned_positions_are_not_defined_beyond_the_training_length_of_a_study
     rows = rows_of(*(cell("gru", seed, 0.5, **learned) for seed in (1, 2)), ours=variant)
     assert rows.text("ours", EARLY, "retention", 256) == "not defined"
     assert rows.text("ours", EARLY, "retention", 64).startswith("0.900 ")
+
+
+def test_ours_is_compared_at_each_rate_that_all_seeds_have_run() -> None:
+    shared = load_file(Path(__file__).parent.parent / "studies" / "shared.py")
+    # By rate, retention of both seeds at 256 tokens. At 64 all have 0.9.
+    kept = {
+        "delta": {0.01: (0.2, 0.4), 0.003: (0.6, 0.8), 0.001: (0.1,)},
+        "sparse_delta": {0.01: (0.9, 0.7), 0.003: (0.5, 0.4), 0.001: (1.0, 1.0)},
+    }
+    records = [
+        record(mixer, seed, {64: 0.9, 256: value}, rate=rate, hidden=256, added_positions="none",
+               task_options={"placement": "early", "rules": 4})
+        for mixer, by_rate in kept.items()
+        for rate, values in by_rate.items()
+        for seed, value in enumerate(values, 1)
+    ]  # fmt: skip
+    variants = {"ours": Variant("sparse_delta", "ours"), "theirs": Variant("delta", "theirs")}
+    setting, rates = TaskSetting("recite"), (0.01, 0.003, 0.001)
+    rows = Rows(typed(records), variants, [setting], 64, (1, 2))
+    at_rates = shared.AtRates(setting, rates, (64, 256), ["theirs", "ours"])
+    assert at_rates.mean("theirs", 0.01).value(rows) == pytest.approx(0.3)
+    assert at_rates.mean("ours", 0.003, 64).value(rows) == pytest.approx(0.9)
+    # Seed by seed 0.7 and 0.3 more, then 0.1 and 0.4 less. A rate that a seed lacks is left out.
+    found = {name: (one.mean, one.seeds) for name, one in at_rates.ahead(rows).items()}
+    assert found == {
+        "theirs, 0.01": (pytest.approx(0.5), 2), "theirs, 0.003": (pytest.approx(-0.25), 2)
+    }  # fmt: skip
+    lines = [line.split() for line in at_rates.table(rows).splitlines()[2:]]
+    assert [(line[1], line[3], line[5], line[9]) for line in lines] == [
+        ("theirs", "0.01", "0.900", "0.300"), ("theirs", "0.003", "0.900", "0.700"),
+        ("ours", "0.01", "0.900", "0.800"), ("ours", "0.003", "0.900", "0.450"),
+        ("ours", "0.001", "0.900", "1.000"),
+    ]  # fmt: skip
