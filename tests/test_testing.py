@@ -210,7 +210,7 @@ NEAR = {
 def test_a_broken_task_is_named_by_what_is_broken(
     task: type[SampledTask], named: str | set[str]
 ) -> None:
-    assert {named} if isinstance(named, str) else named <= failed(task)
+    assert ({named} if isinstance(named, str) else named) <= failed(task)
 
 
 def test_splits_that_would_hardly_meet_by_luck_are_not_said_to_be_apart() -> None:
