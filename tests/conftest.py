@@ -105,6 +105,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny chat model on disk; a test that changes it makes its own."""
+    from tiny_chat import saved
+
+    return saved(tmp_path_factory.mktemp("chat_model"))
+
+
+@pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
     """Two steps of both models of the article at context 16."""
     return quick_run(tmp_path_factory.mktemp("quick"))
