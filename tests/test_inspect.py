@@ -182,11 +182,6 @@ def test_the_tasks_are_found_by_name(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_torch_is_not_loaded() -> None:
-    code = "import sys, rulekeep.inspect._registry; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 @pytest.mark.docs
 @pytest.mark.slow
 @pytest.mark.parametrize(("column", "strategy"), [(1, "summary"), (2, "trim"), (3, "edit")])

