@@ -138,10 +138,11 @@ def test_what_a_provider_keeps_is_not_said_to_be_lost(
     assert [message.role for message in log.samples[0].messages] == ["system", "user"]
 
 
-def test_rules_in_words_have_a_floor_and_a_bound(run: Callable[..., EvalLog]) -> None:
-    shipped = read_families("")
+def test_rules_in_words_have_a_floor_without_them_and_a_bound(run: Callable[..., EvalLog]) -> None:
+    shipped, read = read_families(""), []
 
-    def knowing(read: str, request: str) -> str:
+    def knowing(before: str, request: str) -> str:
+        read.append((before, request))
         for family in shipped.values():
             for at, reply in enumerate(family.continuations):
                 said = {family.said(at, old) for old in range(len(family.options))}
@@ -153,23 +154,14 @@ def test_rules_in_words_have_a_floor_and_a_bound(run: Callable[..., EvalLog]) ->
     log = run(task.language(prompts=3, distance=64), reader(knowing))
     assert figures(log) == {"obeyed": 0, "floor": 0, "bound": 1}
     assert log.samples is not None
-    assert [len(one.metadata["rules"]) for one in log.samples] == [4, 4, 4]
-
-
-def test_the_floor_is_asked_for_without_the_rules(run: Callable[..., EvalLog]) -> None:
-    read = []
-
-    def noting(before: str, request: str) -> str:
-        read.append((before, request))
-        return "Done."
-
-    log = run(task.language(prompts=1, distance=64), reader(noting))
-    assert log.samples is not None
-    rules = [row["rule"] for row in log.samples[0].metadata["rules"]]
-    told = [before for before, _ in read if all(rule in before for rule in rules)]
-    bare = [before for before, _ in read if not any(rule in before for rule in rules)]
-    restated = [request for _, request in read if any(rule in request for rule in rules)]
-    assert (len(told), len(bare), len(restated)) == (8, 4, 4)
+    for one in log.samples:
+        rules = [row["rule"] for row in one.metadata["rules"]]
+        told = [before for before, _ in read if all(rule in before for rule in rules)]
+        bare = [before for before, _ in read if not any(rule in before for rule in rules)]
+        restated = [request for _, request in read if any(rule in request for rule in rules)]
+        # Each of four rules is asked for as it stands, without any, and restated.
+        assert (len(told), len(restated)) == (8, 4)
+        assert len(bare) >= 4
 
 
 @pytest.mark.cli

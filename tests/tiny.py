@@ -19,7 +19,9 @@ from warnings import catch_warnings
 
 from rulekeep import cli
 from rulekeep.executors import LocalExecutor
-from rulekeep.records.store import Record, RunFolder, Values, read_record
+from rulekeep.records.store import Record, RunFolder, Values, read_record, write_record
+from rulekeep.running import run as running
+from rulekeep.running.building import resolve
 from rulekeep.specs import RunSpec
 from rulekeep.sweeps import making, planning
 from rulekeep.sweeps.asked import How
@@ -115,6 +117,17 @@ if step == 4 and not disk.joinpath("filled").exists():
 """
     mixer = plugin(folder, "fills", top, fills + textwrap.dedent(forward))
     return tiny(mixer=mixer, **changes)
+
+
+def finish(folder: Path, spec: RunSpec) -> Path:
+    """The folder of a run that is made in this process, with its record."""
+    folder.mkdir(parents=True)
+    resolved = resolve(spec)
+    made = running.run(resolved, RunFolder(folder), lambda _: None, lambda *_: None)
+    head = {"id": folder.name, "kind": "run"}
+    head |= {"asked": resolved.asked, "versions": dict(resolved.versions)}
+    write_record(folder / "record.json", {**head, **made, "attempt": 1})
+    return folder
 
 
 def sweep_file(folder: Path, specs: Iterable[RunSpec], name: str = "grid") -> str:
