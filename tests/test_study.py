@@ -223,6 +223,7 @@ def rows(*values: Values, **variants: Variant) -> Rows:
         ("ladder", "ladder-rates"),
         ("bounds", "longer-training"),
         ("bounds", "rule-counts-aside"),
+        ("literature", "literature"),
     ],
 )
 def test_a_study_plans_every_run_that_its_folder_has(
