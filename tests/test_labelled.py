@@ -31,6 +31,7 @@ from rulekeep.tasks import (
     SampledTask,
     SelectiveCopy,
 )
+from rulekeep.tasks.mixed_recall import MixedRecall
 
 # Each task in small, and with the options that change what it asks.
 CASES: list[tuple[type[SampledTask], dict[str, Any]]] = [
@@ -141,7 +142,8 @@ def test_a_reader_of_the_definition_finds_every_label(
     assert sample.first_mention.any(axis=1).all()
 
 
-@every_case
+# MixedRecall asks for words, and takes no options that change how it draws.
+@pytest.mark.parametrize(("kind", "options"), [*CASES, (MixedRecall, {})])
 def test_examples_hang_on_their_name_alone_and_splits_differ(
     kind: type[SampledTask], options: dict[str, Any]
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_evictions import attention_to_come
 from tiny_chat import directly, logits, spec, words
 
 from rulekeep.analysis.summary import Interval
@@ -237,42 +238,6 @@ def test_a_reply_is_the_likeliest_token_each_time(
     assert [cut.reply("Say it.") for _ in range(2)] == [model.tokenizer.decode(ids[-8:])] * 2
 
 
-def expected_attention(
-    layer: Any, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rotary: Any,
-    scaling: float | None = None,
-) -> torch.Tensor:  # fmt: skip
-    """The score, a future query and a key at a time: mean logit and half its variance."""
-    n, skip, future = len(hidden), evictions.SINKS, evictions.FUTURE
-    with torch.no_grad():
-        queries = layer.q_proj(hidden[skip:]).unflatten(-1, (4, -1)).double()
-        cos, sin = rotary(hidden[None], torch.arange(n, n + future)[None])
-    d = queries.shape[-1]
-    scaling = scaling or d**-0.5
-    turn = torch.zeros(d, d, dtype=torch.float64)
-    for step in range(future):
-        for i in range(d):
-            turn[i, i] += cos[0, step, i] / future
-            # rotate_half: (x1, x2) to (−x2, x1)
-            j, sign = (i + d // 2, -1.0) if i < d // 2 else (i - d // 2, 1.0)
-            turn[i, j] += sign * sin[0, step, i] / future
-    rows = []
-    for head in range(2):
-        shares = []
-        for query in (2 * head, 2 * head + 1):
-            own = queries[:, query]
-            mean = own.mean(0)
-            spread = sum(torch.outer(q - mean, q - mean) for q in own) / len(own)
-            mean, spread = turn @ mean, turn @ spread @ turn.T
-            logits = [
-                float(k @ mean) * scaling + float(k @ spread @ k) * scaling**2 / 2
-                for k in keys[head, skip:].double()
-            ]
-            shares.append(torch.tensor(logits, dtype=torch.float64).softmax(0))
-        norms = values[head, skip:].double().norm(dim=-1)
-        rows.append(sum(shares) / 2 * norms)
-    return torch.stack(rows)
-
-
 def of_family(name: str, tokenizer: Any, **more: Any) -> ChatModel:
     """A model of another family, with random weights."""
     import transformers
@@ -318,9 +283,13 @@ def test_evictions_see_the_attention_and_the_queries_of_the_model(
         rotary = still if name == "SmolLM3" and at == 1 else core.rotary_emb
         cache = read.cache.layers[at]
         own = layer.input_layernorm(out.hidden_states[at])[0]
-        scaling = more.get("attention_multiplier")
-        expected = expected_attention(
-            layer.self_attn, own, cache.keys[0], cache.values[0], rotary, scaling
+        scaling = more.get("attention_multiplier", 8**-0.5)
+        with torch.no_grad():
+            queries = layer.self_attn.q_proj(own[evictions.SINKS :]).unflatten(-1, (4, -1))
+            to_come = torch.arange(len(own), len(own) + evictions.FUTURE)[None]
+            cos, sin = rotary(own[None], to_come)
+        expected = attention_to_come(
+            queries, cache.keys[0], cache.values[0], cos[0], sin[0], scaling
         )
         found = read.seen["expected_attention"][at][0, :, evictions.SINKS :]
         assert torch.allclose(found.double(), expected, rtol=1e-3, atol=1e-6)

@@ -337,6 +337,8 @@ def test_a_memory_of_weights_in_half_precision_is_whole(mixer: str, dtype: torch
         assert all(torch.allclose(part, parts[-1], rtol=1e-4, atol=1e-5) for part in parts)
 
 
-def test_a_model_takes_a_list_of_mixers() -> None:
+def test_a_model_takes_a_list_of_mixers_or_the_name_of_a_hybrid() -> None:
     one = LanguageModel(9, ["delta", MIXERS["gru"], partial(MIXERS["lstm"], 16)], width=16)
-    assert [type(block.mixer).__name__ for block in one.blocks] == ["Delta", "GRU", "LSTM"]
+    other = LanguageModel(9, "delta+gru", layers=3, width=16)
+    for made, last in ((one, "LSTM"), (other, "Delta")):
+        assert [type(block.mixer).__name__ for block in made.blocks] == ["Delta", "GRU", last]
