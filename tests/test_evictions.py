@@ -190,9 +190,9 @@ def test_expected_attention_is_the_mean_over_queries_to_come_times_the_value(rot
     assert own is not None
     assert own[0, 0, :4].tolist() == [INF] * 4
     cos, sin = turning(hidden, torch.arange(tokens, tokens + 512)[None])
-    wanted = attention_to_come(plain[4:], keys[0], values[0], cos[0], sin[0], scaling)
     if not rotates:
-        wanted = attention_to_come(plain[4:], keys[0], values[0], cos[0] ** 0, 0 * sin[0], scaling)
+        cos, sin = torch.ones_like(cos), torch.zeros_like(sin)
+    wanted = attention_to_come(plain[4:], keys[0], values[0], cos[0], sin[0], scaling)
     assert torch.allclose(own[0, :, 4:].double(), wanted, rtol=1e-4)
 
 

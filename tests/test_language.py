@@ -1,6 +1,5 @@
 """Rules in words: families, conversations, scores, caches that are cut, and what is said of it."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from report_records import of_language
 from test_evictions import attention_to_come
 from tiny_chat import directly, logits, spec, words
 
@@ -381,14 +381,8 @@ def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[C
 
 
 def record(found: Any, **asked: Any) -> Record:
-    rows = [one._asdict() for one in found]
-    versions, costs = asked.pop("versions", {}), asked.pop("costs", {})
-    values = {
-        "id": "0" * 16, "kind": "language", "asked": {}, "versions": versions, "status": "done",
-        "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, **asked},
-        "choices": rows, "costs": {"cache_bytes": {"none": 4096, "knorm@0.5": 2048}} | costs,
-    }  # fmt: skip
-    return Record.read(json.loads(json.dumps(values)))
+    costs = {"cache_bytes": {"none": 4096, "knorm@0.5": 2048}} | asked.pop("costs", {})
+    return Record.read(of_language(found, costs=costs, **asked))
 
 
 # An option is likelier than the others by far, whether it is the rule or not.
@@ -449,8 +443,7 @@ def test_half_right_is_chance_where_a_family_has_two_options() -> None:
 def cell_of(*compress: str, name: str = "0", **asked: Any) -> Record:
     """A record of one cell, in which the model follows every rule under each compression."""
     rows = [row for one in compress for row in choices(obeyed, compress=one)]
-    values = {"placement": "start", "families": ["family-1"], "rules_at_once": 4, "prompts": 40}
-    one = record(rows, **{"distance": 9, "mentions": "none", "control": "none"} | values | asked)
+    one = record(rows, **{"families": ["family-1"], "prompts": 40} | asked)
     spec = one.spec.model_copy(update={"compress": compress})
     return one.model_copy(update={"id": name * 16, "spec": spec})
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_records import of_language
 from tiny_chat import spec, words
 
 from rulekeep.language.chat import Message, converse
@@ -13,6 +14,7 @@ from rulekeep.language.families import read_families
 from rulekeep.language.recorded import Recorded, read_chat
 from rulekeep.language.resolving import resolve_language
 from rulekeep.records import Record
+from rulekeep.records.record import Choice
 from rulekeep.reporting import language as shown
 from rulekeep.reporting.language_charts import charts
 from rulekeep.specs import UsageError
@@ -112,18 +114,16 @@ def test_a_file_counts_by_its_turns(recorded: Recorded, tmp_path: Path, chat_fol
 
 def cell(name: str, digest: str, place: str, *compress: str, distance: int = 9) -> Record:
     rows = [
-        {"compress": one, "split": split, "prompt": prompt, "family": "f", "rank": 0,
-         "option": prompt % 3, "scores": [float(prompt % 3 == at) for at in range(3)]}
-        for one in compress for split in ("validation", "test") for prompt in range(8)
-    ]  # fmt: skip
-    values = {
-        "id": name * 16, "kind": "language", "asked": {}, "status": "done", "choices": rows,
-        "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, "distance": distance,
-                 "families": ["f"], "placement": "start", "mentions": "none", "control": "none",
-                 "rules_at_once": 4, "compress": [*compress], "chat": place},
-        "versions": {"chat": digest} if digest else {},
-    }  # fmt: skip
-    return Record.read(values)
+        Choice(one, split, prompt, "f", 0, prompt % 3, [float(prompt % 3 == at) for at in range(3)])
+        for one in compress
+        for split in ("validation", "test")
+        for prompt in range(8)
+    ]
+    versions = {"chat": digest} if digest else {}
+    values = of_language(
+        rows, versions=versions, families=["f"], compress=[*compress], chat=place, distance=distance
+    )
+    return Record.read(values | {"id": name * 16})
 
 
 def test_a_report_tells_files_apart_by_what_is_in_them() -> None:
