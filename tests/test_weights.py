@@ -68,14 +68,6 @@ def test_a_run_keeps_weights_that_give_its_last_look_again(made_once: Path) -> N
     assert digest(load_file(path)) == record["weights"]
 
 
-def test_weights_do_not_depend_on_how_a_run_came_about(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_once: Path
-) -> None:
-    (record,) = tiny.made([SPEC], tmp_path / "runs")
-    assert record.weights == read_record(made_once / "record.json")["weights"]
-    assert (tmp_path / "runs" / record.id / "weights.safetensors").exists()
-
-
 def test_a_run_that_is_told_to_keeps_no_weights(tmp_path: Path) -> None:
     (record,) = tiny.made([SPEC], tmp_path / "runs", weights=False)
     assert record.weights is None
