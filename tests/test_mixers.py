@@ -68,18 +68,18 @@ def test_parallel_slots_are_the_loop(
     slow.load_state_dict(fast.state_dict())
     x = torch.randn(3, length, 16, dtype=dtype)
     slots = torch.randn(3, 8, 16, dtype=dtype)
-    results = []
-    for mixer in (fast, slow):
-        leaves = [x.clone().requires_grad_(), slots.clone().requires_grad_()]
-        y, state = mixer(leaves[0], SlotState(leaves[1]))
-        stream = torch.Generator().manual_seed(5)
-        loss = sum(
-            (out * torch.randn(out.shape, generator=stream, dtype=dtype)).sum()
-            for out in (y, state.slots)
-        )
-        gradients = torch.autograd.grad(loss, [*leaves, *mixer.parameters()])
-        results.append([y, state.slots, *gradients])
-    for a, b in zip(*results, strict=True):
+    x, slots = x.requires_grad_(), slots.requires_grad_()
+
+    def results(mixer: Slots) -> list[torch.Tensor]:
+        def read(
+            x: torch.Tensor, slots: torch.Tensor, *_: torch.Tensor
+        ) -> tuple[torch.Tensor, ...]:
+            y, state = mixer(x, SlotState(slots))
+            return y, state.slots
+
+        return values_and_gradients(read, [x, slots, *mixer.parameters()])
+
+    for a, b in zip(results(fast), results(slow), strict=True):
         # A share of the largest value. A logit of 1e6 is rounded by 1e-10, and the gradient
         # multiplies that by 1e6 where the gate happens to be open by half.
         share = 1e-9 if dtype == torch.float64 else 1e-5
