@@ -45,8 +45,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.collect()
 
 
+Run = Callable[..., EvalLog]
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., EvalLog]:
+def run(tmp_path: Path) -> Run:
     def run(asked: Any, model: Any = "mockllm/model") -> EvalLog:
         (log,) = evaluate(asked, model=model, log_dir=str(tmp_path), display="none")
         assert log.status == "success", log.error
@@ -84,9 +87,7 @@ def obeying(read: str, request: str) -> str:
     return "Done."
 
 
-def test_a_model_that_obeys_what_it_reads_obeys_what_is_stored(
-    run: Callable[..., EvalLog],
-) -> None:
+def test_a_model_that_obeys_what_it_reads_obeys_what_is_stored(run: Run) -> None:
     found = figures(run(task.compaction(strategy="trim", **SMALL), reader(obeying)))
     assert found["floor"] == 0
     assert found["bound"] == 1
@@ -98,14 +99,14 @@ def test_a_model_that_obeys_what_it_reads_obeys_what_is_stored(
 
 @pytest.mark.parametrize("strategy", ["summary", "trim"])
 def test_the_system_prompt_and_the_first_request_stay_and_later_rules_go(
-    run: Callable[..., EvalLog], strategy: str
+    run: Run, strategy: str
 ) -> None:
     found = figures(run(task.compaction(strategy=strategy, rounds=3, **SMALL)))
     assert found["stored system"] == found["stored first"] == 1
     assert found["stored middle"] == found["stored file"] == 0
 
 
-def test_edit_drops_what_tools_have_read_and_nothing_else(run: Callable[..., EvalLog]) -> None:
+def test_edit_drops_what_tools_have_read_and_nothing_else(run: Run) -> None:
     found = figures(run(task.compaction(strategy="edit", rounds=2, **SMALL)))
     assert {place: found[f"stored {place}"] for place in HOLDING} == {
         place: float(place != "file") for place in HOLDING
@@ -127,9 +128,7 @@ def holding() -> type[ai.ModelAPI]:
 
 
 @pytest.mark.parametrize("strategy", ["native", "auto"])
-def test_what_a_provider_keeps_is_not_said_to_be_lost(
-    run: Callable[..., EvalLog], strategy: str
-) -> None:
+def test_what_a_provider_keeps_is_not_said_to_be_lost(run: Run, strategy: str) -> None:
     log = run(task.compaction(strategy=strategy, placement="system", **SMALL), "holding/x")
     assert log.samples is not None
     assert log.results is not None
@@ -138,7 +137,7 @@ def test_what_a_provider_keeps_is_not_said_to_be_lost(
     assert [message.role for message in log.samples[0].messages] == ["system", "user"]
 
 
-def test_rules_in_words_have_a_floor_without_them_and_a_bound(run: Callable[..., EvalLog]) -> None:
+def test_rules_in_words_have_a_floor_without_them_and_a_bound(run: Run) -> None:
     shipped, read = read_families(""), []
 
     def knowing(before: str, request: str) -> str:
@@ -177,9 +176,7 @@ def test_the_tasks_are_found_by_name(tmp_path: Path) -> None:
 @pytest.mark.docs
 @pytest.mark.slow
 @pytest.mark.parametrize(("column", "strategy"), [(1, "summary"), (2, "trim"), (3, "edit")])
-def test_the_page_has_what_a_run_gives(
-    run: Callable[..., EvalLog], column: int, strategy: str
-) -> None:
+def test_the_page_has_what_a_run_gives(run: Run, column: int, strategy: str) -> None:
     page = (Path(__file__).parents[1] / "docs/inspect.md").read_text(encoding="utf-8")
     table = page.partition("| `summary` | `trim` | `edit` |")[2].split("\n\n")[0]
     shown = [float(row.split(" | ")[column].strip(" |")) for row in table.splitlines()[2:]]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tiny_chat
 import torch
+from conftest import Command
 from pyarrow import parquet
 
 from rulekeep.harness.kvpress.calculate_metrics import calculate_metrics
@@ -37,11 +38,10 @@ from benchmarks.rulekeep.calculate_metrics import calculate_metrics as rulekeep_
     "rulekeep": "benchmarks/rulekeep/data",
     "rulekeep": rulekeep_scorer,
 """
-Run = Callable[..., tuple[int, bytes, str]]
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, run: Run) -> Path:
+def checkout(tmp_path: Path, run: Command) -> Path:
     folder = tmp_path / "kvpress"
     (folder / "evaluation").mkdir(parents=True)
     (folder / "evaluation" / "evaluate_registry.py").write_text(REGISTRY)

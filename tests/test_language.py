@@ -1,7 +1,7 @@
 """Rules in words: families, conversations, scores, caches that are cut, and what is said of it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Command
 from report_records import of_language
 from test_evictions import attention_to_come
 from tiny_chat import directly, logits, spec, words
@@ -587,7 +588,7 @@ def test_a_command_counts_by_its_words_and_the_files_among_them(
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_2(
-    chat_folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
+    chat_folder: Path, tmp_path: Path, run: Command,
     options: str, said: str,
 ) -> None:  # fmt: skip
     (tmp_path / "mine.py").write_text("def cache(keys, values, budget): ...\ndef cut(keys): ...\n")

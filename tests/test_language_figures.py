@@ -1,6 +1,6 @@
 """Scores of rules in words: values by hand, a second implementation, coverage, comparisons."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from math import comb
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Command
 from report_records import of_language
 from scripts import script
 
@@ -332,7 +333,7 @@ def test_a_written_reply_is_right_where_it_shows_its_option_alone() -> None:
 
 
 def test_the_command_compares_two_folders_or_two_compressions_and_ends_with_1_for_a_loss(
-    tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+    tmp_path: Path, run: Command
 ) -> None:
     first, second = two_cells()
     both = [*first, *(one._replace(compress="h2o@0.5") for one in second)]

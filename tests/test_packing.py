@@ -3,12 +3,12 @@
 import json
 import math
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from conftest import Command
 from report_records import record as made_up
 from report_records import typed, written
 
@@ -25,7 +25,6 @@ from rulekeep.records.store import (
 from rulekeep.running.building import resolve
 from rulekeep.sweeps import planning
 
-Command = Callable[..., tuple[int, bytes, str]]
 SPECS = [tiny.tiny(seed=seed) for seed in (1, 2)]
 
 

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 import tiny
-from bad_files import hollow
 from tiny import made, plugin, rulekeep, start, sweep_file, until, workers
 
 from rulekeep.commands import runs
 from rulekeep.mixers import GRU
 from rulekeep.records.store import Record, RunFolder
-from rulekeep.specs import RunSpec
 from rulekeep.sweeps import job, planning
 
 GRID = [tiny.tiny(seed=seed, mixer=mixer) for seed in (1, 2) for mixer in ("gru", "attention")]
@@ -30,13 +28,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]
 
 def attempts(root: Path) -> dict[str, int]:
     return {path.parent.name: int(path.read_text()) for path in root.glob("*/attempts")}
-
-
-def stand(root: Path, *specs: RunSpec) -> None:
-    """Records of these runs, which nobody made."""
-    for spec in specs:
-        name = planning.identity(spec)
-        hollow(root, spec, id=name).rename(root / name)
 
 
 @pytest.mark.core
