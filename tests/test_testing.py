@@ -1,5 +1,6 @@
 """`check_task`: an honest task holds, and every way to break one is named."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,26 +60,21 @@ class SharedWithDev(Shared):
         return super().spoil(sample, streams, split) if split == "validation" else sample
 
 
-class Overstated(Broken):
-    def spoil(self, sample, streams, split):
-        return sample._replace(chance=np.full_like(sample.chance, 0.2))
+def spoilt(field: str, change: Callable[[Sample], Any]) -> type[Broken]:
+    """One of whose samples this field is `change(sample)`."""
+
+    class Spoilt(Broken):
+        def spoil(self, sample, streams, split):
+            return sample._replace(**{field: change(sample)})
+
+    return Spoilt
 
 
-class Halved(Broken):
-    """Off by less than a certificate allows, and by half of what there is."""
-
-    def spoil(self, sample, streams, split):
-        return sample._replace(chance=np.where(sample.rule, sample.chance / 2, sample.chance))
-
-
-class Unsupervised(Broken):
-    def spoil(self, sample, streams, split):
-        return sample._replace(supervised=np.zeros_like(sample.supervised))
-
-
-class Misaligned(Broken):
-    def spoil(self, sample, streams, split):
-        return sample._replace(rule=sample.rule[:, 1:])
+Overstated = spoilt("chance", lambda sample: np.full_like(sample.chance, 0.2))
+# Off by less than a certificate allows, and by half of what there is.
+Halved = spoilt("chance", lambda sample: np.where(sample.rule, sample.chance / 2, sample.chance))
+Unsupervised = spoilt("supervised", lambda sample: np.zeros_like(sample.supervised))
+Misaligned = spoilt("rule", lambda sample: sample.rule[:, 1:])
 
 
 class WrongSource(Broken):
