@@ -18,9 +18,9 @@ from rulekeep.sweeps import planning
 
 IN_A_WORKER = "import multiprocessing\nif multiprocessing.parent_process():\n    "
 GLOBAL = "MixerError: mixer {!r}: no global random draw"
-# Lines at the top, lines in forward, and how the run must end. What hangs or exits is ended as in
-# test_executors.py.
+# Lines at the top, lines in forward, and how the run must end.
 MISBEHAVING = {
+    "hangs": ("", "time.sleep(600)", "timeout", "stopped after its limit of 8 s"),
     "import": (
         f"{IN_A_WORKER}raise ValueError('told to')", "", "failed",
         "UsageError: mixer '{}': ValueError: told to (import.py, line 11)",
@@ -31,6 +31,7 @@ MISBEHAVING = {
     ),
     "torch_stream": ("", "torch.rand(1)", "failed", GLOBAL),
     "numpy_stream": ("", "np.random.rand()", "failed", GLOBAL),
+    "exits": ("", "sys.exit(0)", "failed", "SystemExit: 0"),
     "killed": ("", "os.kill(os.getpid(), 9)", "killed", "its process ended by signal 9"),
     "memory": ("", "torch.empty(2**60)", "out_of_memory", "RuntimeError: "),
     "not_a_number_late": (
@@ -50,7 +51,10 @@ def misbehaved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
     """A sweep of all of them with a good one last."""
     folder = tmp_path_factory.mktemp("misbehaved")
     specs = {name: spoilt(folder, name) for name in MISBEHAVING} | {"good": tiny.tiny()}
-    return dict(zip(specs, made([*specs.values()], folder / "runs"), strict=True))
+    # A limit for the others would be one for this machine.
+    hangs = made([specs.pop("hangs")], folder / "runs", time_limit=8)
+    records = made([*specs.values()], folder / "runs")
+    return dict(zip(["hangs", *specs], [*hangs, *records], strict=True))
 
 
 @pytest.mark.parametrize("name", MISBEHAVING)
