@@ -30,11 +30,8 @@ def bring(folder: Path) -> None:
     """Puts them there, and folders of runs: one whole, others with something amiss."""
     for name, text in TEXTS.items():
         (folder / name).write_text(text)
-    (folder / "empty").mkdir()
     (folder / "no_records" / "a").mkdir(parents=True)
     (folder / "no_records" / "a" / "plan.json").write_text("{}")
-    (folder / "broken" / "a").mkdir(parents=True)
-    (folder / "broken" / "a" / "plan.json").write_text("not JSON")
     hollow(folder / "whole", tiny.tiny())
 
 

@@ -28,6 +28,9 @@ os.environ["PYTHONPATH"] = str(Path(cli.__file__).parents[1])
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# What the fixture `run` gives: of a command line its exit code, output and errors.
+Command = Callable[..., tuple[int, bytes, str]]
+
 # What the tests of each file need: those of the rest are of the core. A test says otherwise with a
 # marker of its own.
 KINDS = {
@@ -105,6 +108,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny chat model on disk; a test that changes it makes its own."""
+    from tiny_chat import saved
+
+    return saved(tmp_path_factory.mktemp("chat_model"))
+
+
+@pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Quick:
     """Two steps of both models of the article at context 16."""
     return quick_run(tmp_path_factory.mktemp("quick"))
@@ -115,7 +126,7 @@ def run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsysbinary: pytest.CaptureFixture[bytes],
-) -> Callable[..., tuple[int, bytes, str]]:
+) -> Command:
     """The command in this process, in a folder of its own: exit code, output, errors."""
 
     def command(*arguments: str) -> tuple[int, bytes, str]:

@@ -1,13 +1,18 @@
 """Made-up records for the report's tests: no model trained."""
 
+import json
 import math
 import random
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from rulekeep.analysis.groups import Group, grouped
+from rulekeep.analysis.ranking import Ranking, ranked
 from rulekeep.analysis.table import Run, tabulated
 from rulekeep.records import Record
+from rulekeep.records.record import Choice
+from rulekeep.records.store import write_record
 
 # A record as JSON has it.
 Values = dict[str, Any]
@@ -33,6 +38,43 @@ def read_runs(values: Iterable[Record | Values]) -> tuple[list[Run], list[str]]:
 def groups_of(values: Iterable[Record | Values]) -> list[Group]:
     """The groups of such values."""
     return grouped(read_runs(values)[0])
+
+
+def ranking_of(values: Iterable[Record | Values]) -> Ranking:
+    """The ranking of such values, for which there must be one."""
+    made = ranked(groups_of(values))
+    assert made is not None
+    return made
+
+
+def written(folder: Path, values: Values) -> None:
+    """Writes a record into a folder of runs, under its id."""
+    (folder / values["id"]).mkdir(parents=True)
+    write_record(folder / values["id"] / "record.json", values)
+
+
+def cell_of_a_study(
+    mixer: str, seed: int, kept: float, placement: str = "early", rules: int = 4, **spec: Any
+) -> Values:
+    """A record with this retention at 256 tokens, that a study counts."""
+    usual = {"hidden": 256, "added_positions": "none"}
+    usual["task_options"] = {"placement": placement, "rules": rules}
+    return record(mixer, seed, {64: 0.9, 256: kept}, **{**usual, **spec})
+
+
+def of_language(choices: Iterable[Choice], **asked: Any) -> Values:
+    """A record of a cell in words, for which this was asked; `versions` and `costs` beside it."""
+    versions, costs = asked.pop("versions", {}), asked.pop("costs", {})
+    spec = {
+        "task": "language", "mixer": "m", "context": 1, "seed": 1, "distance": 9,
+        "placement": "start", "mentions": "none", "control": "none", "rules_at_once": 4,
+    }  # fmt: skip
+    values = {
+        "id": "0" * 16, "kind": "language", "asked": {}, "versions": versions, "status": "done",
+        "spec": {**spec, **asked}, "choices": [one._asdict() for one in choices], "costs": costs,
+    }  # fmt: skip
+    found: Values = json.loads(json.dumps(values))
+    return found
 
 
 def asked(record: Record, **fields: Any) -> Record:

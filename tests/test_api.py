@@ -7,7 +7,6 @@ import sys
 import textwrap
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import tiny
@@ -63,6 +62,8 @@ def test_every_public_name_is_there_and_documented() -> None:
         assert getattr(rk, name).__doc__, name
     with pytest.raises(AttributeError, match="nothing"):
         _ = rk.nothing
+    with pytest.raises(rk.UsageError, match="a GRU is none; give the name of a mixer, or its"):
+        rk.run(mixer=nn.GRU(2, 2), **SMALL)
 
 
 def test_the_function_and_the_command_make_the_same_run(tmp_path: Path) -> None:
@@ -189,33 +190,6 @@ def test_records_are_flat_rows_with_every_column(tmp_path: Path) -> None:
     assert rows[2]["retention"] == test.figures["retention"]
     with pytest.raises(rk.UsageError, match="there is no such folder"):
         rk.load_records(tmp_path / "none")
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ({"mixer": nn.GRU(2, 2)}, "a GRU is none; give the name of a mixer, or its class"),
-        ({"mixer": "gru", "stepps": 2}, "did you mean steps"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_cannot_be_is_one_line(tmp_path: Path, asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(rk.UsageError, match=said) as found:
-        rk.run(out=tmp_path / "runs", **{**SMALL, **asked})
-    assert "\n" not in str(found.value)
-
-
-@pytest.mark.parametrize("mixer", ["delta", rk.mixers.Delta, "delta+gru"])
-def test_a_language_model_needs_a_vocabulary_alone(mixer: Any) -> None:
-    model = rk.LanguageModel(30, mixer, layers=3)
-    tokens = torch.randint(30, (2, 20))
-    logits, state = model(tokens)
-    assert logits.shape == (2, 20, 30)
-    assert len(state.layers) == 3
-    after, _ = model(tokens[:, 12:], model(tokens[:, :12])[1])
-    torch.testing.assert_close(after, logits[:, 12:])
-    again = rk.LanguageModel(30, mixer, layers=3)
-    assert all(map(torch.equal, model.parameters(), again.parameters()))
 
 
 def test_our_memory_trains_by_its_recipe() -> None:

@@ -52,17 +52,6 @@ def test_the_pruned_last_layer_is_exact(name: str, context: int, last: int) -> N
         assert torch.allclose(full, pruned, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize(("name", "growing"), [("attention", True), ("compressed", False)])
-def test_states_are_a_growing_cache_or_fixed_slots(name: str, growing: bool) -> None:
-    model = published_model(name, 64)
-    sizes = []
-    for context in (16, 64):
-        with torch.no_grad():
-            states = model.states(torch.randint(39, (1, context)))
-        sizes.append([sum(t.numel() for t in state) for state in states])
-    assert sizes == ([[2048] * 2, [8192] * 2] if growing else [[512] * 2] * 2)
-
-
 @pytest.mark.parametrize("name", ["delta", "gated_slots", "lstm"])
 def test_another_mixer_stands_in_the_memorys_block(name: str) -> None:
     torch.manual_seed(4)

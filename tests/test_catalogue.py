@@ -52,23 +52,6 @@ def test_the_half_life_at_the_start_is_the_one_asked_for(name: str) -> None:
     assert short.memory_half_life_tokens == pytest.approx(3, rel=1e-3)
 
 
-@pytest.mark.parametrize("serial", [True, False])
-def test_the_short_convolution_is_torchs_depthwise_one(serial: bool) -> None:
-    mixer = MIXERS["delta"](8, heads=2, short_convolution=True, serial=serial).double()
-    read = mixer._read
-    seen = []
-    mixer._read = lambda x, *rest: (
-        seen.append([F.silu(rest[0].flatten(-2)), rest[1].flatten(-2)]) or read(x, *rest)
-    )
-    x = torch.randn(2, 20, 8, dtype=torch.float64)
-    mixer(x)
-    inputs = F.pad(mixer.in_projection(x), (0, 0, 3, 0)).mT
-    filters = mixer.convolution.T.unsqueeze(1)
-    expected = F.silu(F.conv1d(inputs, filters, groups=24)).mT
-    joined = torch.cat([torch.cat(parts, dim=-1) for parts in seen], dim=1)
-    assert torch.allclose(joined, expected, rtol=0, atol=1e-12)
-
-
 def test_published_retention_is_within_reach() -> None:
     published = 1 - 2.0 ** -torch.arange(5, 9)
     decays = MATRIX["retnet"](16, half_life_tokens=177.1)._log_decays.exp()

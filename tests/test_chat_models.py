@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import tiny_chat
 import torch
+from tiny_chat import directly
 
 from rulekeep.language import models
 from rulekeep.language.chat import Message, converse
@@ -25,14 +26,9 @@ RULES = ("Your name is Nora.",)
 PROBES = [Probe("Who are you?", "My name is", " Nora"), Probe("Say it.", "", "Great.")]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_chat.saved(tmp_path_factory.mktemp("chat_model"))
-
-
 @pytest.fixture
-def model(folder: Path) -> ChatModel:
-    return load_model(str(folder))
+def model(chat_folder: Path) -> ChatModel:
+    return load_model(str(chat_folder))
 
 
 # As Qwen3's: the last reply has its thought, even an empty one, until a request follows.
@@ -66,15 +62,6 @@ SILENT = GEMMA.replace(
     "{{ raise_exception('System role not supported') }}{% endif %}", "{% else %}"
 )
 SILENT = SILENT.replace("</>\n{% endfor", "</>\n{% endif %}{% endfor")
-
-
-def directly(model: ChatModel, probe: Probe, messages: tuple[Message, ...] = CHAT) -> float:
-    """The log-likelihood of a reply, from one pass over the whole text."""
-    asked = model.text([*messages, Message("user", probe.request)], reply=True) + probe.prefix
-    before, whole = model.tokens(asked), model.tokens(asked + probe.reply)
-    with torch.no_grad():
-        found = model.model(torch.tensor([whole])).logits[0].log_softmax(-1)
-    return sum(float(found[i - 1, whole[i]]) for i in range(len(before), len(whole)))
 
 
 @pytest.mark.parametrize("template", [QWEN, ASKED])
@@ -209,7 +196,7 @@ def test_what_follows_has_no_token_that_begins_a_text(model: ChatModel) -> None:
     opened = chat.opened(CHAT)
     asked = chat.text([*CHAT, Message("user", "Who are you?")], reply=True)
     assert chat.tokens(opened.head) + chat.after(opened.head, asked) == chat.tokens(asked)
-    expected = [directly(chat, probe) for probe in PROBES]
+    expected = [directly(chat, probe, CHAT) for probe in PROBES]
     assert opened.scores(PROBES) == pytest.approx(expected, abs=1e-3)
     # Where the last token of a head joins what follows, the head stays as it was read.
     assert chat.after("<user> ", "<user> Who") == chat.tokens("Who")

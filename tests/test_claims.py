@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import record
+from report_records import cell_of_a_study, written
 
 from rulekeep import study as studies
 from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant
 from rulekeep.analysis.summary import Summary, summarise, summarise_scores
-from rulekeep.records.store import write_record
 from rulekeep.study import Claim, Family, Opened, Study, Sweep
 
 EARLY = TaskSetting("recite")
@@ -57,13 +56,8 @@ def opened(tmp_path: Path) -> Callable[..., Opened]:
     runs = {"gru": (0.5, 0.75), "slots": (0.25, 0.25)}
     for mixer, values in runs.items():
         for seed, value in enumerate(values, 1):
-            folder = tmp_path / "results" / "tiny" / f"{mixer}{seed}"
-            folder.mkdir(parents=True)
-            made = record(
-                mixer, seed, {64: 0.9, 256: value}, hidden=256, added_positions="none",
-                task_options={"placement": "early", "rules": 4},
-            )  # fmt: skip
-            write_record(folder / "record.json", made | {"id": folder.name})
+            made = cell_of_a_study(mixer, seed, value) | {"id": f"{mixer}{seed}"}
+            written(tmp_path / "results" / "tiny", made)
     (tmp_path / "README.md").write_text(DOCUMENT)
 
     def of(**more: Any) -> Opened:

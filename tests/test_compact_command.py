@@ -6,20 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TypeAlias
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+from conftest import Command
 
 ROOT = Path(__file__).parent.parent
 # Where rulekeep is installed, pytest finds the fixture by itself.
 _FOUND = any(one.name == "rulekeep" for one in entry_points(group="pytest11"))
 PLUGIN = "" if _FOUND else "-p rulekeep.pytest_plugin"
-Run: TypeAlias = Callable[..., tuple[int, bytes, str]]
 FEW = ("--rounds", "2", "--workers", "1", "--histories", "3")
 COMPACTORS = """
 def ends(messages, state):
@@ -44,7 +42,7 @@ def mine(tmp_path: Path) -> Path:
 
 @pytest.mark.core
 @pytest.mark.usefixtures("mine")
-def test_a_gate_in_ci(run: Run, tmp_path: Path) -> None:
+def test_a_gate_in_ci(run: Command, tmp_path: Path) -> None:
     gate = (*FEW, "--out", "runs", "--junit", "tests.xml", "--fail-below")
     code, output, errors = run("compact", "mine.py:ends", *gate, "0.5,limit=0.9")
     assert code == 1
@@ -76,7 +74,7 @@ def test_a_gate_in_ci(run: Run, tmp_path: Path) -> None:
     assert "below 1; give a line below 1, which no lower end reaches" in errors
 
 
-def test_a_product_shortens_histories_round_by_round(run: Run, tmp_path: Path) -> None:
+def test_a_product_shortens_histories_round_by_round(run: Command, tmp_path: Path) -> None:
     options = ("--histories", "2", "--rounds", "2", "--budget", "0.5")
     assert run("compact", "--write-histories", "here", *options)[0] == 0
     left = tmp_path / "here/compacted"
@@ -103,7 +101,7 @@ def test_a_product_shortens_histories_round_by_round(run: Run, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("mine")
-def test_two_versions_of_a_compactor_are_compared(run: Run, tmp_path: Path, mine: Path) -> None:
+def test_two_versions_of_a_compactor_are_compared(run: Command, tmp_path: Path, mine: Path) -> None:
     run("compact", "mine.py:ends", *(more := (*FEW[:-1], "6")), "--out", "before")
     old = mine.stat()
     mine.write_text(COMPACTORS.replace("messages[:3]", "messages[:1]"))

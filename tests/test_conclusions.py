@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_records import Values, groups_of, read_runs, record, typed
+from report_records import Values, cell_of_a_study, groups_of, ranking_of, read_runs, record, typed
 
 from rulekeep.analysis.flat import flat
 from rulekeep.analysis.groups import Group, against_attention, mean_of, strength
-from rulekeep.analysis.ranking import Ranking, ranked
 from rulekeep.analysis.rows import (
     Rows,
     TaskSetting,
@@ -46,12 +45,6 @@ def validated(
 def labelled(records: Sequence[Values]) -> dict[str, Group]:
     """The groups of the one task that was run, by label."""
     return {group.label: group for group in groups_of(records)}
-
-
-def ranking_of(records: Sequence[Values]) -> Ranking:
-    made = ranked(groups_of(records))
-    assert made is not None
-    return made
 
 
 # The learning rate
@@ -309,10 +302,8 @@ EARLY, MARKED = TaskSetting("recite"), TaskSetting("recite", "marked", 8)
 VARIANTS = {"ours": Variant("gru", "our gru"), "theirs": Variant("slots", "slots")}
 
 
-def cell(mixer: str, seed: int, kept: float, setting: TaskSetting = EARLY, **more: Any) -> Values:
-    options = {"placement": setting.placement, "rules": setting.rules}
-    given = {"hidden": 256, "added_positions": "none", "task_options": options, **more}
-    return record(mixer, seed, {64: 0.9, 256: kept}, **given)
+def cell(mixer: str, seed: int, kept: float, at: TaskSetting = EARLY, **more: Any) -> Values:
+    return cell_of_a_study(mixer, seed, kept, at.placement, at.rules, **more)
 
 
 def rows_of(*records: Values, seeds: Sequence[int] = (1, 2), **variants: Variant) -> Rows:

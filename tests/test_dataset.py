@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from conftest import Command
 from pyarrow import parquet
 
 from rulekeep.commands import dataset
@@ -17,14 +17,13 @@ from rulekeep.records.store import read_record
 from rulekeep.specs import CompactionSpec
 from rulekeep.tasks import TASKS, Article
 
-Run = Callable[..., tuple[int, bytes, str]]
 CONFIGS = ["article", "recite", "mqar", "histories", "rules", "agent_rules"]
 SPLITS = {"article": ["train", "test"], "recite": ["train", "validation", "test"]}
 EXAMPLES = 400
 
 
 @pytest.fixture
-def folder(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, run: Command, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A few tasks: the certificates take their time.
     monkeypatch.setattr(dataset, "TASKS", {name: TASKS[name] for name in CONFIGS[:3]})
     arguments = ["--format", "parquet", "--n", str(EXAMPLES), "--context", "128", "--out", "all"]

@@ -141,6 +141,38 @@ def turning(like: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     return angles.cos(), angles.sin()
 
 
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Both halves of the channels, turned as pairs."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def attention_to_come(
+    queries: Tensor, keys: Tensor, values: Tensor, cos: Tensor, sin: Tensor, scaling: float
+) -> Tensor:
+    """The score by its formula, a head and a key at a time: mean logit and half its variance.
+
+    Of queries behind the sinks, not rotated, `[tokens, heads, k]`: they are taken to be normal, and
+    turned to the mean of the places to come. Keys and values are `[heads, tokens, k]`.
+    """
+    columns = torch.eye(queries.shape[-1])
+    turn = torch.stack([rotated(one, cos, sin).mean(0) for one in columns], dim=1).double()
+    shared, rows = queries.shape[1] // len(keys), []
+    for head in range(len(keys)):
+        shares = []
+        for own in queries[:, shared * head : shared * (head + 1)].double().unbind(1):
+            mean = own.mean(0)
+            variance = sum(torch.outer(q - mean, q - mean) for q in own) / len(own)
+            mean, variance = turn @ mean, turn @ variance @ turn.T
+            logits = [
+                float(scaling * mean @ k + scaling**2 * k @ variance @ k / 2)
+                for k in keys[head, 4:].double()
+            ]
+            shares.append(torch.tensor(logits, dtype=torch.float64).softmax(0))
+        rows.append(sum(shares) / shared * values[head, 4:].double().norm(dim=-1))
+    return torch.stack(rows)
+
+
 @pytest.mark.parametrize("rotates", [True, False])
 def test_expected_attention_is_the_mean_over_queries_to_come_times_the_value(rotates: bool) -> None:
     tokens, width, scaling = 9, 4, 0.3
@@ -150,9 +182,6 @@ def test_expected_attention_is_the_mean_over_queries_to_come_times_the_value(rot
         plain = 2 * layer.q_proj(hidden)[0].view(tokens, 2, width)
     rotation = turning(hidden, torch.arange(tokens)[None])
 
-    def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return x * cos + torch.cat([-x[..., 2:], x[..., :2]], dim=-1) * sin
-
     queries = plain.transpose(0, 1)
     queries = rotated(queries, rotation[0][0], rotation[1][0]) if rotates else queries
     with torch.no_grad():
@@ -160,25 +189,11 @@ def test_expected_attention_is_the_mean_over_queries_to_come_times_the_value(rot
         own = evictions.scored("expected_attention", seen)
     assert own is not None
     assert own[0, 0, :4].tolist() == [INF] * 4
-    # By the formula: queries without the sinks are normal, turned to the mean of 512 places more.
     cos, sin = turning(hidden, torch.arange(tokens, tokens + 512)[None])
-    shares = []
-    for head in range(2):
-        samples = plain[4:, head].double()
-        mean = samples.mean(0)
-        variance = sum(torch.outer(q - mean, q - mean) for q in samples) / (tokens - 4)
-        turn = torch.eye(4, dtype=torch.float64)
-        if rotates:
-            columns = [rotated(column, cos[0], sin[0]).mean(0) for column in torch.eye(4)]
-            turn = torch.stack(columns, dim=1).double()
-        mean, variance = turn @ mean, turn @ variance @ turn.T
-        logits = [
-            float(scaling * mean @ k + scaling**2 * k @ variance @ k / 2)
-            for k in keys[0, 0, 4:].double()
-        ]
-        shares.append(torch.tensor(logits, dtype=torch.float64).softmax(0))
-    expected = sum(shares) / 2 * values[0, 0, 4:].double().norm(dim=-1)
-    assert torch.allclose(own[0, 0, 4:].double(), expected, rtol=1e-4)
+    if not rotates:
+        cos, sin = torch.ones_like(cos), torch.zeros_like(sin)
+    wanted = attention_to_come(plain[4:], keys[0], values[0], cos[0], sin[0], scaling)
+    assert torch.allclose(own[0, :, 4:].double(), wanted, rtol=1e-4)
 
 
 # What stays

@@ -24,11 +24,8 @@ from rulekeep.explain.traces import (
 )
 from rulekeep.mixers import Delta, Mixer, RoutedSlots
 from rulekeep.records.folders import kept_beside
-from rulekeep.records.store import RunFolder, read_record, write_record
-from rulekeep.running import run as running
-from rulekeep.running.building import resolve
+from rulekeep.records.store import RunFolder, read_record
 from rulekeep.running.model import LanguageModel
-from rulekeep.specs import RunSpec
 from rulekeep.tasks import TASKS
 from rulekeep.tasks.base import Role
 
@@ -277,23 +274,13 @@ SPEC = tiny.tiny(validation_examples=10)
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finish(tmp_path_factory.mktemp("runs") / "done", SPEC)
+    return tiny.finish(tmp_path_factory.mktemp("runs") / "done", SPEC)
 
 
 @pytest.fixture
 def finished(made_once: Path, tmp_path: Path) -> Path:
     """As it was made: what one test explains, and so keeps, is not there for another."""
     return Path(shutil.copytree(made_once, tmp_path / "finished" / made_once.name))
-
-
-def finish(folder: Path, spec: RunSpec) -> Path:
-    folder.mkdir(parents=True)
-    resolved = resolve(spec)
-    made = running.run(resolved, RunFolder(folder), lambda _: None, lambda *_: None)
-    head = {"id": folder.name, "kind": "run"}
-    head |= {"asked": resolved.asked, "versions": dict(resolved.versions)}
-    write_record(folder / "record.json", {**head, **made, "attempt": 1})
-    return folder
 
 
 def explained(folder: Path, *contexts: int) -> tuple[list[str], Explanation, list[int]]:
@@ -325,7 +312,7 @@ def test_the_model_has_the_recorded_figures_and_says_what_the_run_said(
 def test_the_command_explains_the_only_run_of_a_folder_and_the_report_shows_it(
     tmp_path: Path,
 ) -> None:
-    folder = finish(tmp_path / "runs" / "done", SPEC)
+    folder = tiny.finish(tmp_path / "runs" / "done", SPEC)
     done = tiny.rulekeep("explain", "runs", "--examples", "40", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "At 64 tokens a probe finds" in done.stdout

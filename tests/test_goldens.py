@@ -81,61 +81,49 @@ def test_every_higher_version_has_a_changelog_line() -> None:
                     assert found, f"{family}: {name} has {said}; add a line to CHANGELOG.md"
 
 
-def test_goldens_are_small() -> None:
-    sizes = [path.stat().st_size for path in kept.HERE.glob("*.json")]
-    assert sum(sizes) < 1_500_000
-
-
 def golden(version: int = 1, **figures: Any) -> dict[str, Any]:
     return {"versions": {"delta": version, "protocol": 1}, "figures": figures}
 
 
-def test_changed_figures_are_written_only_with_a_higher_version() -> None:
-    before, other = golden(output=1.5), golden(output=1.25)
-    with pytest.raises(kept.RefusedError, match=r"output is 1\.25, was 1\.5, with delta v"):
-        kept.renewed("mixers", "delta", before, other)
-    higher = golden(2, output=1.25)
-    assert kept.renewed("mixers", "delta", before, higher) == higher
-    with pytest.raises(kept.RefusedError, match="version"):
-        kept.renewed("mixers", "delta", golden(2, output=1.5), other)
+def on(machine: str, loss: float) -> dict[str, Any]:
+    return {**golden(losses=[loss, 2.5]), "machine": machine}
 
 
-def test_a_higher_version_is_written_though_no_figure_changed() -> None:
-    higher = golden(2, output=1.5)
-    assert kept.renewed("mixers", "delta", golden(output=1.5), higher) == higher
-
-
-def test_a_new_option_needs_no_higher_version_and_a_changed_default_does() -> None:
-    before = golden(heads=4)
-    wider = golden(heads=4, taps=8)
-    assert kept.renewed("defaults", "mixer delta", before, wider) == wider
-    for changed in (golden(heads=8), golden(), golden(heads=8, taps=8)):
-        with pytest.raises(kept.RefusedError):
-            kept.renewed("defaults", "mixer delta", before, changed)
-
-
-def test_a_new_figure_beside_the_old_ones_is_no_new_version(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("family", "before", "now", "is_kept"),
+    [
+        # Figures change with a higher version alone, which is written by itself too.
+        ("mixers", golden(output=1.5), golden(output=1.25), None),
+        ("mixers", golden(output=1.5), golden(2, output=1.25), False),
+        ("mixers", golden(2, output=1.5), golden(output=1.25), None),
+        ("mixers", golden(output=1.5), golden(2, output=1.5), False),
+        # A new option or figure needs none; a changed default and a figure that is gone do.
+        ("defaults", golden(heads=4), golden(heads=4, taps=8), False),
+        ("defaults", golden(heads=4), golden(heads=8, taps=8), None),
+        ("defaults", golden(heads=4), golden(), None),
+        ("tasks", golden(retention=0.5), golden(retention=0.5, repeats=0.25), False),
+        ("tasks", golden(retention=0.5), golden(retention=0.75, repeats=0.25), None),
+        # What another machine gives within bounds changes no bit.
+        ("training", on("one", 3.0), on("another", 3.00001), True),
+        ("training", on("one", 3.0), on("another", 3.001), None),
+        ("training", on("one", 3.0), on("one", 3.00001), None),
+    ],
+)
+def test_a_golden_is_written_anew_with_a_higher_version_or_what_is_new_alone(
+    family: str, before: dict[str, Any], now: dict[str, Any], is_kept: bool | None
 ) -> None:
-    before, beside = golden(retention=0.5), golden(retention=0.5, repeats=0.25)
-    assert kept.renewed("tasks", "recite", before, beside) == beside
-    with pytest.raises(kept.RefusedError, match=r"retention is 0\.75"):
-        kept.renewed("tasks", "recite", before, golden(retention=0.75, repeats=0.25))
-    name = "recite"
-    held = json.loads(json.dumps(ENTRIES["tasks"][name]))
-    monkeypatch.setattr(kept, "entry", lambda *_: ENTRIES["tasks"][name])
-    del held["figures"][next(iter(held["figures"]))]
-    assert kept.problem("tasks", name, held) is None
-
-
-def test_what_another_machine_gives_within_bounds_changes_no_golden() -> None:
-    before = {**golden(losses=[3.0, 2.5]), "machine": "one"}
-    near = {**golden(losses=[3.00001, 2.5]), "machine": "another"}
-    far = {**golden(losses=[3.001, 2.5]), "machine": "another"}
-    assert kept.renewed("training", "x", before, near) == before
-    for other in (far, {**near, "machine": "one"}):
+    if is_kept is None:
         with pytest.raises(kept.RefusedError):
-            kept.renewed("training", "x", before, other)
+            kept.renewed(family, "x", before, now)
+    else:
+        assert kept.renewed(family, "x", before, now) == (before if is_kept else now)
+
+
+def test_a_new_figure_beside_the_old_ones_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = json.loads(json.dumps(ENTRIES["tasks"]["recite"]))
+    monkeypatch.setattr(kept, "entry", lambda *_: ENTRIES["tasks"]["recite"])
+    del held["figures"][next(iter(held["figures"]))]
+    assert kept.problem("tasks", "recite", held) is None
 
 
 def test_moments_are_compared_by_the_size_of_the_terms() -> None:

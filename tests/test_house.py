@@ -90,32 +90,12 @@ def test_the_lock_has_a_version_of_all_that_is_asked_for() -> None:
         assert requirement.specifier.contains(pinned[requirement.name]), requirement
 
 
-def anchors(document: str) -> set[str]:
-    """What a link can name of a document: its headings, as GitHub makes anchors of them."""
-    found: dict[str, int] = {}
-    text = re.sub(r"^```.*?^```", "", document, flags=re.DOTALL | re.MULTILINE)
-    for heading in re.findall(r"^#+ +(.+?)[ #]*$", text, re.MULTILINE):
-        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
-        anchor = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
-        found[anchor] = found.get(anchor, -1) + 1
-        if found[anchor]:
-            found[f"{anchor}-{found[anchor]}"] = 0
-    return set(found)
-
-
-def test_anchors_are_githubs() -> None:
-    text = "# Of `a_b`, twice\n## Twice\n```sh\n# none\n```\n### Twice\n## [It's](x.md) – so\n"
-    assert anchors(text) == {"of-a_b-twice", "twice", "twice-1", "its--so"}
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_in_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)", document.read_text()):
         if not target.startswith(("http://", "https://")):
-            name, _, anchor = target.partition("#")
-            path = document.parent / name if name else document
-            assert path.exists(), target
-            assert not anchor or anchor in anchors(path.read_text()), target
+            # `mkdocs build --strict` looks for headings: tests/test_site.py.
+            assert (document.parent / target.partition("#")[0]).exists(), target
 
 
 def test_the_file_tree_of_contributing_is_that_of_the_files() -> None:

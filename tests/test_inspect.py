@@ -45,8 +45,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.collect()
 
 
+Run = Callable[..., EvalLog]
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., EvalLog]:
+def run(tmp_path: Path) -> Run:
     def run(asked: Any, model: Any = "mockllm/model") -> EvalLog:
         (log,) = evaluate(asked, model=model, log_dir=str(tmp_path), display="none")
         assert log.status == "success", log.error
@@ -84,9 +87,7 @@ def obeying(read: str, request: str) -> str:
     return "Done."
 
 
-def test_a_model_that_obeys_what_it_reads_obeys_what_is_stored(
-    run: Callable[..., EvalLog],
-) -> None:
+def test_a_model_that_obeys_what_it_reads_obeys_what_is_stored(run: Run) -> None:
     found = figures(run(task.compaction(strategy="trim", **SMALL), reader(obeying)))
     assert found["floor"] == 0
     assert found["bound"] == 1
@@ -98,14 +99,14 @@ def test_a_model_that_obeys_what_it_reads_obeys_what_is_stored(
 
 @pytest.mark.parametrize("strategy", ["summary", "trim"])
 def test_the_system_prompt_and_the_first_request_stay_and_later_rules_go(
-    run: Callable[..., EvalLog], strategy: str
+    run: Run, strategy: str
 ) -> None:
     found = figures(run(task.compaction(strategy=strategy, rounds=3, **SMALL)))
     assert found["stored system"] == found["stored first"] == 1
     assert found["stored middle"] == found["stored file"] == 0
 
 
-def test_edit_drops_what_tools_have_read_and_nothing_else(run: Callable[..., EvalLog]) -> None:
+def test_edit_drops_what_tools_have_read_and_nothing_else(run: Run) -> None:
     found = figures(run(task.compaction(strategy="edit", rounds=2, **SMALL)))
     assert {place: found[f"stored {place}"] for place in HOLDING} == {
         place: float(place != "file") for place in HOLDING
@@ -127,9 +128,7 @@ def holding() -> type[ai.ModelAPI]:
 
 
 @pytest.mark.parametrize("strategy", ["native", "auto"])
-def test_what_a_provider_keeps_is_not_said_to_be_lost(
-    run: Callable[..., EvalLog], strategy: str
-) -> None:
+def test_what_a_provider_keeps_is_not_said_to_be_lost(run: Run, strategy: str) -> None:
     log = run(task.compaction(strategy=strategy, placement="system", **SMALL), "holding/x")
     assert log.samples is not None
     assert log.results is not None
@@ -138,10 +137,11 @@ def test_what_a_provider_keeps_is_not_said_to_be_lost(
     assert [message.role for message in log.samples[0].messages] == ["system", "user"]
 
 
-def test_rules_in_words_have_a_floor_and_a_bound(run: Callable[..., EvalLog]) -> None:
-    shipped = read_families("")
+def test_rules_in_words_have_a_floor_without_them_and_a_bound(run: Run) -> None:
+    shipped, read = read_families(""), []
 
-    def knowing(read: str, request: str) -> str:
+    def knowing(before: str, request: str) -> str:
+        read.append((before, request))
         for family in shipped.values():
             for at, reply in enumerate(family.continuations):
                 said = {family.said(at, old) for old in range(len(family.options))}
@@ -153,23 +153,14 @@ def test_rules_in_words_have_a_floor_and_a_bound(run: Callable[..., EvalLog]) ->
     log = run(task.language(prompts=3, distance=64), reader(knowing))
     assert figures(log) == {"obeyed": 0, "floor": 0, "bound": 1}
     assert log.samples is not None
-    assert [len(one.metadata["rules"]) for one in log.samples] == [4, 4, 4]
-
-
-def test_the_floor_is_asked_for_without_the_rules(run: Callable[..., EvalLog]) -> None:
-    read = []
-
-    def noting(before: str, request: str) -> str:
-        read.append((before, request))
-        return "Done."
-
-    log = run(task.language(prompts=1, distance=64), reader(noting))
-    assert log.samples is not None
-    rules = [row["rule"] for row in log.samples[0].metadata["rules"]]
-    told = [before for before, _ in read if all(rule in before for rule in rules)]
-    bare = [before for before, _ in read if not any(rule in before for rule in rules)]
-    restated = [request for _, request in read if any(rule in request for rule in rules)]
-    assert (len(told), len(bare), len(restated)) == (8, 4, 4)
+    for one in log.samples:
+        rules = [row["rule"] for row in one.metadata["rules"]]
+        told = [before for before, _ in read if all(rule in before for rule in rules)]
+        bare = [before for before, _ in read if not any(rule in before for rule in rules)]
+        restated = [request for _, request in read if any(rule in request for rule in rules)]
+        # Each of four rules is asked for as it stands, without any, and restated.
+        assert (len(told), len(restated)) == (8, 4)
+        assert len(bare) >= 4
 
 
 @pytest.mark.cli
@@ -182,17 +173,10 @@ def test_the_tasks_are_found_by_name(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_torch_is_not_loaded() -> None:
-    code = "import sys, rulekeep.inspect._registry; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 @pytest.mark.docs
 @pytest.mark.slow
 @pytest.mark.parametrize(("column", "strategy"), [(1, "summary"), (2, "trim"), (3, "edit")])
-def test_the_page_has_what_a_run_gives(
-    run: Callable[..., EvalLog], column: int, strategy: str
-) -> None:
+def test_the_page_has_what_a_run_gives(run: Run, column: int, strategy: str) -> None:
     page = (Path(__file__).parents[1] / "docs/inspect.md").read_text(encoding="utf-8")
     table = page.partition("| `summary` | `trim` | `edit` |")[2].split("\n\n")[0]
     shown = [float(row.split(" | ")[column].strip(" |")) for row in table.splitlines()[2:]]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tiny_chat
 import torch
+from conftest import Command
 from pyarrow import parquet
 
 from rulekeep.harness.kvpress.calculate_metrics import calculate_metrics
@@ -32,27 +33,15 @@ SCORER_REGISTRY = {
     "zero_scrolls": zero_scrolls_scorer,
 }
 """
-REGISTERED = """\
+ADDED = """\
 from benchmarks.rulekeep.calculate_metrics import calculate_metrics as rulekeep_scorer
-from benchmarks.zero_scrolls.calculate_metrics import calculate_metrics as zero_scrolls_scorer
-
-DATASET_REGISTRY = {
-    "ruler": "simonjegou/ruler",
     "rulekeep": "benchmarks/rulekeep/data",
-    "zero_scrolls": "simonjegou/zero_scrolls",
-}
-
-SCORER_REGISTRY = {
-    "ruler": ruler_scorer,
     "rulekeep": rulekeep_scorer,
-    "zero_scrolls": zero_scrolls_scorer,
-}
 """
-Run = Callable[..., tuple[int, bytes, str]]
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, run: Run) -> Path:
+def checkout(tmp_path: Path, run: Command) -> Path:
     folder = tmp_path / "kvpress"
     (folder / "evaluation").mkdir(parents=True)
     (folder / "evaluation" / "evaluate_registry.py").write_text(REGISTRY)
@@ -81,7 +70,11 @@ def rows(checkout: Path) -> Rows:
 @pytest.mark.process
 def test_the_patch_adds_two_registry_lines_and_an_import(checkout: Path) -> None:
     subprocess.run(["git", "apply", "rulekeep.patch"], cwd=checkout, check=True)
-    assert (checkout / "evaluation" / "evaluate_registry.py").read_text() == REGISTERED
+    text = (checkout / "evaluation" / "evaluate_registry.py").read_text()
+    added = [line for line in text.splitlines() if line not in REGISTRY]
+    assert added == ADDED.splitlines()
+    assert "\n".join(line for line in text.splitlines() if line not in added) + "\n" == REGISTRY
+    compile(text, "evaluate_registry.py", "exec")
 
 
 @pytest.mark.process

@@ -1,11 +1,13 @@
 """Tasks that ask for labels: the peers' tests, read by their papers' definitions in words alone."""
 
 import re
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from oracles import Knowing, Writing
 from reading import LABELLED, make
 from torch import Tensor
 
@@ -29,6 +31,7 @@ from rulekeep.tasks import (
     SampledTask,
     SelectiveCopy,
 )
+from rulekeep.tasks.mixed_recall import MixedRecall
 
 # Each task in small, and with the options that change what it asks.
 CASES: list[tuple[type[SampledTask], dict[str, Any]]] = [
@@ -139,7 +142,8 @@ def test_a_reader_of_the_definition_finds_every_label(
     assert sample.first_mention.any(axis=1).all()
 
 
-@every_case
+# MixedRecall asks for words, and takes no options that change how it draws.
+@pytest.mark.parametrize(("kind", "options"), [*CASES, (MixedRecall, {})])
 def test_examples_hang_on_their_name_alone_and_splits_differ(
     kind: type[SampledTask], options: dict[str, Any]
 ) -> None:
@@ -153,47 +157,16 @@ def test_examples_hang_on_their_name_alone_and_splits_differ(
         assert not np.array_equal(other.tokens, whole.tokens)
 
 
-class _Oracle(LogitsPredictor):
-    """Knows the labels by the text; `offset` makes it say another word."""
-
-    def __init__(self, task: SampledTask, context: int, offset: int = 0) -> None:
-        sample = task.sample("test", context, 12, seed=3)
-        self.words, self.start = len(task.vocabulary), sample.answer_start
-        self.texts = sample.tokens
-        self.said = (sample.answers + offset) % self.words
-
-    def row(self, text: np.ndarray) -> np.ndarray:
-        """What is said of a text that begins so."""
-        same = (self.texts[:, : len(text)] == text).all(axis=1)
-        found: np.ndarray = self.said[same.argmax()]
-        return found
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        out = torch.zeros(*tokens.shape, self.words)
-        for i, row in enumerate(tokens.numpy()):
-            told = torch.from_numpy(self.row(row)[: len(row) + 1 - self.start])
-            out[i, self.start - 1 + torch.arange(len(told)), told] = 9.0
-        return out
-
-
-class _Says(GeneratingPredictor):
-    def __init__(self, oracle: _Oracle) -> None:
-        self.oracle, self.asked = oracle, list[tuple[int, ...]]()
-
-    def generate(self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray) -> np.ndarray:
-        self.asked.append(given.shape)
-        assert not given.any()
-        assert not is_given.any()
-        return np.array([[self.oracle.row(row)[len(row) - self.oracle.start]] for row in prompts])
-
-
 @pytest.mark.parametrize("kind", LABELLED)
 def test_an_oracle_scores_one_and_a_fool_zero_by_logits_and_by_generating(
     kind: type[SampledTask],
 ) -> None:
     task = make(kind)
-    for right, oracle in ((1, _Oracle(task, 80)), (0, _Oracle(task, 80, offset=1))):
-        says = _Says(oracle)
+    sample, words = task.sample("test", 80, 12, seed=3), len(task.vocabulary)
+    everywhere = {*product(range(12), range(sample.answers.shape[1]))}
+    for right, wrong in ((1, set()), (0, everywhere)):
+        oracle = Knowing(sample, words, wrong, labelled=True)
+        says = Writing(oracle)
         for predictor in (oracle, says):
             row = evaluate_samples(predictor, task, "test", 80, 12, seed=3)
             assert row["retention"] == row["exact"] == row["token_accuracy"] == right

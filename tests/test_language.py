@@ -1,22 +1,23 @@
 """Rules in words: families, conversations, scores, caches that are cut, and what is said of it."""
 
-import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tiny_chat
 import torch
+from conftest import Command
+from report_records import of_language
+from test_evictions import attention_to_come
+from tiny_chat import directly, logits, spec, words
 
 from rulekeep.analysis.summary import Interval
 from rulekeep.commands import language
 from rulekeep.executors import LocalExecutor
-from rulekeep.language import chat, checkpointed, compactors, evictions, figures, intervals, models
+from rulekeep.language import chat, checkpointed, evictions, figures, intervals, models
 from rulekeep.language import run as run_module
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.compressions import EVICTIONS, Compression
@@ -27,7 +28,7 @@ from rulekeep.records.record import Choice, Record
 from rulekeep.records.store import RunFolder, read_runs
 from rulekeep.reporting import language as shown
 from rulekeep.reporting.language_charts import charts
-from rulekeep.specs import LanguageSpec, UsageError
+from rulekeep.specs import UsageError
 from rulekeep.sweeps import making, planning
 
 SHIPPED = read_families("")
@@ -39,23 +40,9 @@ PROBES = [
 ]
 
 
-def words(messages: Any) -> int:
-    """A tokenizer that needs no model: a word is a token."""
-    return sum(len(message.text.split()) for message in messages)
-
-
-def spec(**values: Any) -> LanguageSpec:
-    return LanguageSpec.parse(**{"model": "none", **values})
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_chat.saved(tmp_path_factory.mktemp("chat_model"))
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> ChatModel:
-    made = load_model(str(folder))
+def model(chat_folder: Path) -> ChatModel:
+    made = load_model(str(chat_folder))
     made.model.float()
     return made
 
@@ -215,24 +202,10 @@ def test_a_revision_names_another_option_as_the_one_it_replaces() -> None:
 # Scores
 
 
-def directly(model: ChatModel, probe: Probe, hidden: torch.Tensor | None = None) -> float:
-    """The log-likelihood of a reply, from one pass over the whole text without a cache."""
-    asked = model.text([*CHAT, Message("user", probe.request)], reply=True) + probe.prefix
-    before, whole = model.tokens(asked), model.tokens(asked + probe.reply)
-    mask = torch.full((len(whole), len(whole)), -math.inf).triu(1)
-    if hidden is not None:
-        read = len(model.tokens(model.text(CHAT)))
-        mask[read:, :read] = torch.where(hidden, -math.inf, 0.0)
-    with torch.no_grad():
-        out = model.model(torch.tensor([whole]), attention_mask=mask[None, None], use_cache=False)
-    found = out.logits[0].log_softmax(-1)
-    return sum(float(found[i - 1, whole[i]]) for i in range(len(before), len(whole)))
-
-
 def test_scores_from_a_cache_are_those_of_the_whole_text(model: ChatModel) -> None:
     read = model.opened(CHAT)
     found = read.scores(PROBES)
-    assert found == pytest.approx([directly(model, probe) for probe in PROBES], abs=1e-3)
+    assert found == pytest.approx([directly(model, probe, CHAT) for probe in PROBES], abs=1e-3)
     # Scoring has left the cache as it was.
     assert read.scores(PROBES) == found
 
@@ -246,7 +219,7 @@ def test_a_cut_cache_scores_as_a_mask_over_what_is_gone(model: ChatModel) -> Non
     gone[read.tokens - kept + evictions.SINKS :] = False
     assert cut.get_seq_length() == kept
     found = replace(read, cache=cut).scores(PROBES)
-    assert found == pytest.approx([directly(model, one, gone) for one in PROBES], abs=1e-3)
+    assert found == pytest.approx([directly(model, one, CHAT, gone) for one in PROBES], abs=1e-3)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
@@ -259,71 +232,11 @@ def test_a_reply_is_the_likeliest_token_each_time(
     gone = torch.ones(opened.tokens, dtype=torch.bool)
     gone[: evictions.SINKS] = False
     gone[opened.tokens - int(opened.tokens * share) + evictions.SINKS :] = False
-    asked = model.text([*CHAT, Message("user", "Say it.")], reply=True)
-    ids = model.tokens(asked)
+    ids = model.tokens(model.text([*CHAT, Message("user", "Say it.")], reply=True))
     for _ in range(8):
-        mask = torch.full((len(ids), len(ids)), -math.inf).triu(1)
-        mask[opened.tokens :, : opened.tokens] = torch.where(gone, -math.inf, 0.0)
-        with torch.no_grad():
-            out = model.model(torch.tensor([ids]), attention_mask=mask[None, None])
-        ids.append(int(out.logits[0, -1].argmax()))
-    assert cut.reply("Say it.") == model.tokenizer.decode(ids[-8:])
-    assert cut.reply("Say it.") == model.tokenizer.decode(ids[-8:])
-
-
-def test_evictions_see_what_the_model_attends_to(model: ChatModel) -> None:
-    read = model.opened(CHAT, ["tova", "expected_attention"])
-    ids = torch.tensor([model.tokens(model.text(CHAT))])
-    # Only this form gives what tokens attend to, in every version of transformers.
-    model.model.set_attn_implementation("eager")
-    with torch.no_grad():
-        out = model.model(ids, output_attentions=True, output_hidden_states=True)
-    model.model.set_attn_implementation("sdpa")
-    for at, attention in enumerate(out.attentions):
-        last = attention[:, :, -1, :-1].mean(1, keepdim=True)
-        assert torch.allclose(read.seen["tova"][at][:, :1, :-1], last, atol=1e-5)
-        keys, values = read.cache.layers[at].keys[0], read.cache.layers[at].values[0]
-        layer = model.model.model.layers[at].self_attn
-        hidden = model.model.model.layers[at].input_layernorm(out.hidden_states[at])
-        expected = expected_attention(layer, hidden[0], keys, values, model.model.model.rotary_emb)
-        found = read.seen["expected_attention"][at][0, :, evictions.SINKS :]
-        assert torch.allclose(found.double(), expected, rtol=1e-3, atol=1e-6)
-
-
-def expected_attention(
-    layer: Any, hidden: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rotary: Any,
-    scaling: float | None = None,
-) -> torch.Tensor:  # fmt: skip
-    """The score, a future query and a key at a time: mean logit and half its variance."""
-    n, skip, future = len(hidden), evictions.SINKS, evictions.FUTURE
-    with torch.no_grad():
-        queries = layer.q_proj(hidden[skip:]).unflatten(-1, (4, -1)).double()
-        cos, sin = rotary(hidden[None], torch.arange(n, n + future)[None])
-    d = queries.shape[-1]
-    scaling = scaling or d**-0.5
-    turn = torch.zeros(d, d, dtype=torch.float64)
-    for step in range(future):
-        for i in range(d):
-            turn[i, i] += cos[0, step, i] / future
-            # rotate_half: (x1, x2) to (−x2, x1)
-            j, sign = (i + d // 2, -1.0) if i < d // 2 else (i - d // 2, 1.0)
-            turn[i, j] += sign * sin[0, step, i] / future
-    rows = []
-    for head in range(2):
-        shares = []
-        for query in (2 * head, 2 * head + 1):
-            own = queries[:, query]
-            mean = own.mean(0)
-            spread = sum(torch.outer(q - mean, q - mean) for q in own) / len(own)
-            mean, spread = turn @ mean, turn @ spread @ turn.T
-            logits = [
-                float(k @ mean) * scaling + float(k @ spread @ k) * scaling**2 / 2
-                for k in keys[head, skip:].double()
-            ]
-            shares.append(torch.tensor(logits, dtype=torch.float64).softmax(0))
-        norms = values[head, skip:].double().norm(dim=-1)
-        rows.append(sum(shares) / 2 * norms)
-    return torch.stack(rows)
+        ids.append(int(logits(model, ids, gone)[-1].argmax()))
+    # Asked twice: the first reply leaves the cache as it was.
+    assert [cut.reply("Say it.") for _ in range(2)] == [model.tokenizer.decode(ids[-8:])] * 2
 
 
 def of_family(name: str, tokenizer: Any, **more: Any) -> ChatModel:
@@ -348,25 +261,36 @@ def still(like: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch
 
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("SmolLM3", {"no_rope_layer_interval": 2}), ("Granite", {"attention_multiplier": 0.01})],
-)
-def test_queries_to_come_are_those_of_the_model(
+    [
+        ("Llama", {}), ("SmolLM3", {"no_rope_layer_interval": 2}),
+        ("Granite", {"attention_multiplier": 0.01}),
+    ],
+)  # fmt: skip
+def test_evictions_see_the_attention_and_the_queries_of_the_model(
     model: ChatModel, name: str, more: dict[str, Any]
 ) -> None:
     other = of_family(name, model.tokenizer, **more)
-    read = other.opened(CHAT, ["expected_attention", "h2o"])
+    read = other.opened(CHAT, ["expected_attention", "tova", "h2o"])
     core: Any = other.model.model
+    # Only this form gives what tokens attend to, in every version of transformers.
+    other.model.set_attn_implementation("eager")
     with torch.no_grad():
         ids = torch.tensor([other.tokens(other.text(CHAT))])
-        hidden = other.model(ids, output_hidden_states=True).hidden_states
+        out = other.model(ids, output_attentions=True, output_hidden_states=True)
     for at, layer in enumerate(core.layers):
+        last = out.attentions[at][:, :, -1, :-1].mean(1, keepdim=True)
+        assert torch.allclose(read.seen["tova"][at][:, :1, :-1], last, atol=1e-5)
         # Of these two layers of SmolLM3, the second has no positions.
         rotary = still if name == "SmolLM3" and at == 1 else core.rotary_emb
         cache = read.cache.layers[at]
-        own = layer.input_layernorm(hidden[at])[0]
-        scaling = more.get("attention_multiplier")
-        expected = expected_attention(
-            layer.self_attn, own, cache.keys[0], cache.values[0], rotary, scaling
+        own = layer.input_layernorm(out.hidden_states[at])[0]
+        scaling = more.get("attention_multiplier", 8**-0.5)
+        with torch.no_grad():
+            queries = layer.self_attn.q_proj(own[evictions.SINKS :]).unflatten(-1, (4, -1))
+            to_come = torch.arange(len(own), len(own) + evictions.FUTURE)[None]
+            cos, sin = rotary(own[None], to_come)
+        expected = attention_to_come(
+            queries, cache.keys[0], cache.values[0], cos[0], sin[0], scaling
         )
         found = read.seen["expected_attention"][at][0, :, evictions.SINKS :]
         assert torch.allclose(found.double(), expected, rtol=1e-3, atol=1e-6)
@@ -424,33 +348,6 @@ def test_an_eviction_of_the_users_scores_as_its_formula_does_among_ours(model: C
             assert torch.allclose(found, wanted, atol=1e-5), name
 
 
-@pytest.mark.usefixtures("own")
-def test_a_cell_has_an_eviction_of_the_users_beside_ours(folder: Path, tmp_path: Path) -> None:
-    compress = ("none", "knorm@0.5", "own.py:small@0.5", "own.py:product+ends@0.5")
-    one = spec(
-        model=str(folder), distance=0, prompts=3, rules_at_once=1, compress=compress,
-    )  # fmt: skip
-    (tmp_path / "run").mkdir()
-    resolved = resolve_language(one)
-    values = run_module.run(resolved, RunFolder(tmp_path / "run"), lambda _: None, lambda *_: None)
-    by_name = {
-        text: [row["scores"] for row in values["choices"] if row["compress"] == text]
-        for text in compress
-    }
-    assert by_name["own.py:small@0.5"] == by_name["knorm@0.5"] != by_name["none"]
-    assert values["costs"]["tokens_left"]["own.py:small@0.5"] < values["costs"]["tokens_per_prompt"]
-    (tmp_path / "own.py").write_text(OWN + "\n\ndef other(): ...\n")
-    assert resolve_language(one).id != resolved.id
-
-
-# Text that is shortened
-
-
-def shortened(model: Any, name: str, share: float, messages: Any = None) -> compactors.Shorter:
-    messages = messages or converse(SHIPPED, spec(distance=200), "test", 0, words).messages
-    return compactors.compact(messages, Compression.parse(f"{name}@{share}"), model)
-
-
 # What is said of it
 
 
@@ -485,18 +382,17 @@ def choices(score: Any, prompts: int = 40, compress: str = "none") -> Iterator[C
 
 
 def record(found: Any, **asked: Any) -> Record:
-    rows = [one._asdict() for one in found]
-    versions, costs = asked.pop("versions", {}), asked.pop("costs", {})
-    values = {
-        "id": "0" * 16, "kind": "language", "asked": {}, "versions": versions, "status": "done",
-        "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, **asked},
-        "choices": rows, "costs": {"cache_bytes": {"none": 4096, "knorm@0.5": 2048}} | costs,
-    }  # fmt: skip
-    return Record.read(json.loads(json.dumps(values)))
+    costs = {"cache_bytes": {"none": 4096, "knorm@0.5": 2048}} | asked.pop("costs", {})
+    return Record.read(of_language(found, costs=costs, **asked))
 
 
 # An option is likelier than the others by far, whether it is the rule or not.
 LIKELY = np.array([-2.0, -9.0, -30.0])
+
+
+def obeyed(option: int, _: Any) -> Any:
+    """Scores of who gives each rule five nats."""
+    return LIKELY + 5.0 * (np.arange(3) == option)
 
 
 def test_an_oracle_follows_every_rule_whatever_an_option_scores_by_itself() -> None:
@@ -513,7 +409,7 @@ def test_a_reader_of_nothing_scores_chance() -> None:
 
 
 def test_a_difference_that_is_the_same_in_all_prompts_has_an_interval() -> None:
-    whole = [*choices(lambda option, _: LIKELY + (np.arange(3) == option))]
+    whole = [*choices(obeyed)]
     same = [one._replace(compress="knorm@0.5") for one in whole]
     difference = figures.cell(record([*whole, *same]))["knorm@0.5"].difference
     assert difference is not None
@@ -522,14 +418,11 @@ def test_a_difference_that_is_the_same_in_all_prompts_has_an_interval() -> None:
 
 
 def test_a_family_that_a_model_cannot_follow_is_left_out() -> None:
-    def score(option: int, draw: Any) -> Any:
-        return LIKELY + 5.0 * (np.arange(3) == option)
-
     rows = [
         one._replace(scores=(0.0, 0.0, -1.0 * (one.prompt % 3)))
         if one.family == "family-2"
         else one
-        for one in choices(score)
+        for one in choices(obeyed)
     ]  # fmt: skip
     kept, left_out = figures.admitted(record(rows))
     assert left_out == ("family-2",)
@@ -550,13 +443,8 @@ def test_half_right_is_chance_where_a_family_has_two_options() -> None:
 
 def cell_of(*compress: str, name: str = "0", **asked: Any) -> Record:
     """A record of one cell, in which the model follows every rule under each compression."""
-    rows = [
-        row
-        for one in compress
-        for row in choices(lambda option, _: LIKELY + (np.arange(3) == option), compress=one)
-    ]
-    values = {"placement": "start", "families": ["family-1"], "rules_at_once": 4, "prompts": 40}
-    one = record(rows, **{"distance": 9, "mentions": "none", "control": "none"} | values | asked)
+    rows = [row for one in compress for row in choices(obeyed, compress=one)]
+    one = record(rows, **{"families": ["family-1"], "prompts": 40} | asked)
     spec = one.spec.model_copy(update={"compress": compress})
     return one.model_copy(update={"id": name * 16, "spec": spec})
 
@@ -611,9 +499,9 @@ def test_what_differs_in_model_families_or_seed_is_told_apart_everywhere(
 
 
 @pytest.mark.slow
-def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
+def test_a_cell_is_run_kept_and_resumed(chat_folder: Path, tmp_path: Path) -> None:
     one = spec(
-        model=str(folder), distance=40, prompts=5, rules_at_once=2, unstated=1,
+        model=str(chat_folder), distance=40, prompts=5, rules_at_once=2, unstated=1,
         families=("home", "mood", "sport"),
         compress=("none", "knorm@0.5", "kivi@4bit", "keep_last@0.5"),
     )  # fmt: skip
@@ -637,10 +525,10 @@ def test_a_cell_is_run_kept_and_resumed(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_stopped_cell_goes_on_after_its_last_prompt(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpointed, "CHECKPOINT_SECONDS", 0.0)
-    one = spec(model=str(folder), distance=0, prompts=5, rules_at_once=1)
+    one = spec(model=str(chat_folder), distance=0, prompts=5, rules_at_once=1)
     resolved = resolve_language(one)
 
     def until(stop: int) -> Any:
@@ -667,14 +555,14 @@ def test_a_stopped_cell_goes_on_after_its_last_prompt(
 
 
 def test_a_command_counts_by_its_words_and_the_files_among_them(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chat_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").write_text("#!/bin/sh\n")
     (tmp_path / "mine").chmod(0o755)
 
     def found(*commands: str) -> list[str]:
-        asked = [spec(model=str(folder), compress=(f"{one}@0.5",)) for one in commands]
+        asked = [spec(model=str(chat_folder), compress=(f"{one}@0.5",)) for one in commands]
         return [resolve_language(one).id for one in asked]
 
     (tmp_path / "words").write_text("a")
@@ -700,13 +588,15 @@ def test_a_command_counts_by_its_words_and_the_files_among_them(
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_2(
-    folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
+    chat_folder: Path, tmp_path: Path, run: Command,
     options: str, said: str,
 ) -> None:  # fmt: skip
     (tmp_path / "mine.py").write_text("def cache(keys, values, budget): ...\ndef cut(keys): ...\n")
-    code, _, error = run("language", *options.replace("{}", str(folder)).split(), "--out", "runs")
+    code, _, error = run(
+        "language", *options.replace("{}", str(chat_folder)).split(), "--out", "runs"
+    )
     assert (code, error.count("\n")) == (2, 1), error
-    assert said.replace("{}", str(folder)) in error
+    assert said.replace("{}", str(chat_folder)) in error
     assert not (tmp_path / "runs").exists()
 
 
@@ -749,15 +639,12 @@ def test_rules_in_the_middle_of_recorded_chat_stand_at_its_middle_by_tokens() ->
 
 
 def test_the_families_named_as_kept_least_are_those_of_the_least_compression() -> None:
-    def score(option: int, _: Any) -> Any:
-        return LIKELY + 5.0 * (np.arange(3) == option)
-
     lost = [
         one._replace(scores=tuple(LIKELY)) if one.family == "family-4" else one
-        for one in choices(score, compress="knorm@0.5")
+        for one in choices(obeyed, compress="knorm@0.5")
     ]
     one = cell_of("none")
-    one = one.model_copy(update={"choices": (*choices(score), *lost)})
+    one = one.model_copy(update={"choices": (*choices(obeyed), *lost)})
     found = shown.cells([one])
     least = shown.answers(found)[1].said[0]
     # Two others follow by name.
@@ -774,10 +661,7 @@ def test_the_families_named_as_kept_least_are_those_of_the_least_compression() -
 
 
 def test_each_column_of_the_cells_has_its_own_figure() -> None:
-    def score(option: int, _: Any) -> Any:
-        return LIKELY + 5.0 * (np.arange(3) == option)
-
-    plain = [*choices(score)]
+    plain = [*choices(obeyed)]
     short = [one._replace(compress="keep_last@0.5", stored=one.prompt < 10) for one in plain]
     # Of what is said the rules of every fourth prompt are lost.
     back = [

@@ -1,6 +1,6 @@
 """Scores of rules in words: values by hand, a second implementation, coverage, comparisons."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from math import comb
 from pathlib import Path
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Command
+from report_records import of_language
 from scripts import script
 
 from rulekeep.language import comparing, figures, intervals
@@ -308,14 +310,8 @@ def test_the_interval_of_a_family_without_rules_holds_for_all_families_at_once()
         for family, right in lucky.items()
         for number in range(10)
     ]
-    values = {
-        "id": "0" * 16, "kind": "language", "asked": {}, "versions": {}, "status": "done",
-        "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, "families": [*lucky]},
-        "choices": [one._asdict() for one in [*rules, *unstated]], "costs": {},
-    }  # fmt: skip
-    found = {
-        one.family: one for one in figures.without_rules(figures.cell(Record.read(values))["none"])
-    }
+    made = figures.cell(Record.read(of_language([*rules, *unstated], families=[*lucky])))
+    found = {one.family: one for one in figures.without_rules(made["none"])}
     tail = 0.05 / 2 / 4
     for family, right in lucky.items():
         one = found[family]
@@ -337,20 +333,16 @@ def test_a_written_reply_is_right_where_it_shows_its_option_alone() -> None:
 
 
 def test_the_command_compares_two_folders_or_two_compressions_and_ends_with_1_for_a_loss(
-    tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+    tmp_path: Path, run: Command
 ) -> None:
     first, second = two_cells()
     both = [*first, *(one._replace(compress="h2o@0.5") for one in second)]
     for name, rows in (("whole", first), ("worse", second), ("both", both)):
         compress = [*dict.fromkeys(one.compress for one in rows)]
-        values = {
-            "id": "0" * 16, "kind": "language", "asked": {}, "status": "done", "costs": {},
-            "versions": {"model": "m", "protocol": 3},
-            "spec": {"task": "language", "mixer": "m", "context": 9, "seed": 1, "distance": 9,
-                     "families": ["a", "b"], "compress": compress, "placement": "start",
-                     "mentions": "none", "control": "none", "rules_at_once": 4, "prompts": 10},
-            "choices": [one._asdict() for one in rows],
-        }  # fmt: skip
+        values = of_language(
+            rows, versions={"model": "m", "protocol": 3}, families=["a", "b"], compress=compress,
+            prompts=10,
+        )  # fmt: skip
         (tmp_path / name).mkdir()
         (tmp_path / name / "records.jsonl").write_bytes(packed([values]))
     gate = ("--compress", "none,h2o@0.5", "--fail-if-worse")

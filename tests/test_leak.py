@@ -1,10 +1,6 @@
-from collections.abc import Callable
-
 import pytest
 
 from rulekeep.article.leak import leak_scores
-
-Command = Callable[..., tuple[int, bytes, str]]
 
 
 @pytest.mark.parametrize("context", [20, 21, 22, 64, 256, 1028])

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from report_records import record
+from report_records import record, written
 
 from rulekeep.commands.records import report
 from rulekeep.commands.runs import sweep
-from rulekeep.records.store import write_record
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,8 +32,7 @@ def test_several_folders_are_one_report_and_what_stands_in_two_is_one_run(
         run["id"] = f"run-{place}"
     for folder, runs in (("mine", cell[:3]), ("theirs", cell[1:])):
         for run in runs:
-            (tmp_path / folder / run["id"]).mkdir(parents=True)
-            write_record(tmp_path / folder / run["id"] / "record.json", run)
+            written(tmp_path / folder, run)
     assert report(str(tmp_path / "mine"), str(tmp_path / "theirs")) == 0
     assert f"{len(cell)} records read and drawn" in capsys.readouterr().out
     page = (tmp_path / "mine" / "report" / "report.md").read_text()

@@ -1,50 +1,17 @@
-"""The literature check: its runs, what they take, and what is said of their figures."""
+"""The literature check: its models, and what is said of its figures.
+
+tests/test_study.py holds that it plans the runs that its folder has.
+"""
 
 from itertools import product
 
 import pytest
-from report_records import typed
 from scripts import script
 
-from rulekeep.records.store import Record
 from rulekeep.running.building import resolve
 from rulekeep.running.training import build
-from rulekeep.specs import RunSpec
 
 STUDY = script("literature", "studies")
-
-
-def test_a_mixer_has_a_grid_on_seed_1_and_two_seeds_at_its_rate(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    few = STUDY.MIXERS[1::6]
-    monkeypatch.setattr(STUDY, "MIXERS", few)
-    # Grids, their extensions and what follows, 1e-3 the best rate of each.
-    records: list[Record] = []
-    specs: list[RunSpec] = []
-    while len(found := STUDY.literature(records)) > len(specs):
-        new = [spec for spec in found if spec not in specs]
-        specs += new
-        for spec in new:
-            made = resolve(spec)
-            loss = abs(spec.learning_rate - 1e-3)
-            rows = [
-                {"split": split, "context": spec.context, "val_loss": by}
-                for split, by in (("validation", loss), ("test", -loss))
-            ]
-            values = {
-                "id": made.id, "kind": "run", "status": "done", "asked": made.asked,
-                "versions": made.versions, "spec": made.spec.model_dump(mode="json"),
-            }  # fmt: skip
-            records += typed([{**values, "evaluations": rows}])
-    full = [spec for spec in specs if spec.steps == STUDY.STEPS]
-    grid = [spec for spec in specs if spec.steps == STUDY.GRID_STEPS]
-    assert len(full) + len(grid) == len(specs)
-    assert len(full) == 2 * len(few)
-    assert {(s.mixer, s.seed) for s in full} == set(product((m.mixer for m in few), STUDY.SEEDS))
-    assert {spec.learning_rate for spec in full} == {1e-3}
-    assert {spec.seed for spec in grid} == {1}
-    assert len(grid) == 4 * len(few)
 
 
 def test_models_are_small_and_states_are_what_is_compared() -> None:

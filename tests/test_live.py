@@ -13,46 +13,19 @@ from rulekeep.sweeps.making import JobFinished, shown
 from rulekeep.sweeps.planning import Job
 
 # A name that rich would take for markup, and a terminal for a command; as it is shown.
-NAME = "[bold red]odd\x1b[31m\u202e.py"
-SHOWN = r"[bold red]odd\x1b[31m\u202e.py"
-MIXERS = f"""
-import torch
-from torch import nn
-
-
-class Kept(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.write = nn.Linear(width, width)
-
-    def init_state(self, n):
-        return (torch.zeros(n, 1),)
-
-    def forward(self, x, state=None):
-        return self.write(x), (torch.zeros(len(x), 1),)
-
-
-class Failing(Kept):
-    def forward(self, x, state=None):
-        raise ValueError("[red]no[/red] such " + {HOSTILE!r})
-"""
-SWEEP = f"""
-from rulekeep.specs import RunSpec
-
-
-def sweep():
-    small = dict(width=16, context=64, validation_examples=32, test_examples=32, warmup_steps=0)
-    return [RunSpec(mixer={NAME!r} + of, steps=300, **small) for of in (":Kept", ":Failing")]
-"""
-SWEEP_COMMAND = ["sweep", "--workers", "2", "short.py", "--out", "runs"]
-LABEL = f"recite {SHOWN}:Kept context 64 seed 1"
+NAME = "[bold red]odd\x1b[31m\u202e"
+SHOWN = r"[bold red]odd\x1b[31m\u202e"
+SWEEP_COMMAND = ["sweep", "--workers", "2", "grid.py", "--out", "runs"]
+LABEL = f"{SHOWN}.py:Mixer context 64 seed 1"
 FAILED = r"failed: ValueError: [red]no[/red] such a\x1b[2Jb\x1b]0;title"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / NAME).write_text(MIXERS)
-    (tmp_path / "short.py").write_text(SWEEP)
+    """One that ends and one that fails."""
+    fails = f"raise ValueError('[red]no[/red] such ' + {HOSTILE!r})"
+    mixers = tiny.plugin(tmp_path, NAME), tiny.plugin(tmp_path, f"fails {NAME}", forward=fails)
+    tiny.sweep_file(tmp_path, [tiny.tiny(mixer=mixer) for mixer in mixers])
     return tmp_path
 
 
@@ -68,7 +41,7 @@ def test_elsewhere_a_line_a_run_and_no_escapes(folder: Path) -> None:
     assert any(f"{LABEL} rate 0.003: retention" in line for line in lines)
     assert len(lines) == 3
     assert FAILED in lines[2]
-    assert f"({SHOWN}, line 20) (see runs/" in lines[2]
+    assert f"(fails {SHOWN}.py, line 21) (see runs/" in lines[2]
 
 
 def test_a_run_is_passed_on_before_its_line_is_out(capsys: pytest.CaptureFixture[str]) -> None:

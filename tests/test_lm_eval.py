@@ -227,6 +227,3 @@ def test_options_of_a_task_are_metadata(
     with pytest.raises(SystemExit):
         words.custom_dataset("apply", tokenizer=vocabulary, **WORDS)
     assert "its tokenizer reads '<bos>' and '<ask>' alike" in capsys.readouterr().err
-
-
-# The command

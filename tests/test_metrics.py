@@ -1,16 +1,14 @@
-"""Scores by hand on tiny samples; then what an oracle, a guesser and a copier score on tasks."""
+"""Scores by hand on tiny samples; then the chance of whole answers, by enumerating them.
 
-import itertools
-import json
-import math
+tests/test_tasks.py enumerates the chance of each word, and tests/test_model.py reads in parts.
+"""
+
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from reading import SAMPLED, every_answer, make, number
+from reading import every_answer, make
 
 from rulekeep.analysis.metrics import score_samples
 from rulekeep.records.figures import SCORES
@@ -164,109 +162,6 @@ def test_an_answer_that_several_rules_demand_names_that_of_its_group() -> None:
     assert scores["intrusion_chance"] == pytest.approx((1 / 2 + 0 + 0 + 1 / 2) / 4)
     # A decoy of another group is named by an answer of its own.
     assert scores_of(sample, [21, 21, 16, 21], [22, 22, 17, 22])["intrusion_rate"] == 1
-
-
-TASKS_BY_NAME: dict[str, tuple[type[SampledTask], dict[str, Any]]] = {
-    f"{task.name} {placement}": (task, {"placement": placement})
-    for task in SAMPLED
-    for placement in ("early", "marked")
-}
-TASKS_BY_NAME["recall zoology"] = (Recall, {"layout": "zoology"})
-every_task = pytest.mark.parametrize("name", TASKS_BY_NAME)
-
-
-@cache
-def drawn(name: str, context: int = 512, n: int = 400) -> tuple[SampledTask, Sample]:
-    task, options = TASKS_BY_NAME[name]
-    made = make(task, **options)
-    return made, made.sample("test", context, n)
-
-
-def possible(task: SampledTask, sample: Sample, i: int, j: int) -> list[str]:
-    """Words that a first mention may be, by the tasks' descriptions: of equal chance, but in
-    override, where the one prohibition comes first."""
-    right = task.vocabulary[sample.answers[i, j]]
-    size, k = task.options.rule_words, task.options.rules
-    if task.name in ("recite", "recall"):
-        kind = right.split("-")[0]
-        before = sample.answers[i, :j][sample.first_mention[i, :j]]
-        told = {task.vocabulary[token] for token in before}
-        return [word for r in range(size) if (word := f"{kind}-{r}") not in told]
-    rule = task.vocabulary[sample.tokens[i, sample.source[i, j]]]
-    m = k if task.name == "apply" else k + math.ceil(k / 2)
-    words = [f"shows-{r}" for r in range(number(rule) % m, size, m)]
-    return ["<none>", *words[1:]] if task.name == "override" else words
-
-
-def with_mentions(
-    task: SampledTask, sample: Sample, say: Callable[[int, int], str | None]
-) -> np.ndarray:
-    """The answers, with `say` in the place of each first mention."""
-    predictions = sample.answers.copy()
-    for i, j in np.argwhere(sample.first_mention):
-        word = say(i, j)
-        predictions[i, j] = -1 if word is None else task.vocabulary.index(word)
-    return predictions
-
-
-@every_task
-def test_a_guesser_without_the_context_scores_chance(name: str) -> None:
-    """Any of the possible words; in override the likeliest, since one of them is likelier."""
-    task, sample = drawn(name)
-    stream = np.random.default_rng(3)
-    biased = task.name == "override"
-
-    def say(i: int, j: int) -> str:
-        words = possible(task, sample, i, j)
-        return words[0 if biased else stream.integers(len(words))]
-
-    predictions = with_mentions(task, sample, say)
-    for i, j in np.argwhere(sample.item):
-        kind, size = number(task.vocabulary[sample.answers[i, j]]), task.options.items
-        # Items are one kind in recite. Else two of four are even: told which, guess among those.
-        step = 1 if task.name == "recite" else 2
-        guess = stream.integers(size // step) * step + kind % step
-        predictions[i, j] = task.vocabulary.index(f"item-{guess}")
-    scores = score_samples([(sample, predictions, predictions)])
-    names = ["retention", "rule_accuracy", "joint"]
-    names += ["token_accuracy", "item_accuracy", "exact"] if task.name == "recite" else []
-    for metric in names:
-        found, chance = scores[metric], scores["chance"][metric]
-        count = sample.first_mention.sum() if metric == "retention" else len(sample.tokens)
-        assert abs(found - chance) < 4 * (chance * (1 - chance) / count) ** 0.5 + 1e-3, metric
-    for metric in set(names) & set(scores["corrected"]):
-        level = scores["chance"][metric]
-        assert level is not None
-        expected = (scores[metric] - level) / (1 - level)
-        assert scores["corrected"][metric] == pytest.approx(expected)
-    assert scores["intrusion_rate"] is not None
-    if not biased:
-        assert scores["intrusion_rate"] == pytest.approx(scores["intrusion_chance"], abs=0.06)
-
-
-@every_task
-def test_chunks_change_no_bit(name: str) -> None:
-    task, sample = drawn(name)
-    stream = np.random.default_rng(5)
-    spoilt = stream.random(sample.answers.shape) < 0.4
-    first = task.vocabulary.index("value-0" if task.name == "recall" else "rule-0")
-    guesses = stream.integers(first, first + 32, sample.answers.shape)
-    predictions = np.where(spoilt, guesses, sample.answers)
-    whole = score_samples([(sample, predictions, sample.answers)])
-    ends = [0, 1, 8, 150, 400]
-    parts = [
-        (
-            Sample(*(x[a:b] if isinstance(x, np.ndarray) else x for x in sample)),
-            predictions[a:b],
-            sample.answers[a:b],
-        )
-        for a, b in itertools.pairwise(ends)
-    ]
-    assert score_samples(parts) == whole
-    assert score_samples(reversed(parts)) == whole
-    # A record's row: plain JSON, no NaN in it, and itself again after the round trip.
-    row = whole
-    assert json.loads(json.dumps(row, allow_nan=False)) == row
 
 
 @pytest.mark.parametrize(

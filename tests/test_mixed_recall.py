@@ -23,19 +23,6 @@ def pairs_of(sample: Sample) -> list[int]:
     return (sample.roles == Role.RULE).sum(axis=1).tolist()
 
 
-def same(one: Sample, other: Sample) -> bool:
-    return all(np.array_equal(left, right) for left, right in zip(one, other, strict=True))
-
-
-@pytest.mark.parametrize("split", ["train", "validation"])
-def test_an_example_is_a_function_of_its_name(split: str) -> None:
-    whole = TASK.sample(split, 256, 300, seed=1)
-    part = TASK.sample(split, 256, 100, seed=1, start=200)
-    rows = (x[200:] if isinstance(x, np.ndarray) else x for x in whole)
-    assert same(part, Sample(*rows))
-    assert not np.array_equal(TASK.sample(split, 256, 300, seed=2).tokens, whole.tokens)
-
-
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("context", [16, 77, 256])
 def test_every_answer_is_the_value_of_the_key_before_it(split: str, context: int) -> None:

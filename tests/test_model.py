@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from oracles import Knowing, Writing
 from small_pieces import pieces_of
 from torch import Tensor, nn
 
@@ -112,36 +113,12 @@ def test_after_64_tokens_all_positions_look_alike() -> None:
     assert distances.min() > 0.03
 
 
-class _Oracle(LogitsPredictor):
-    """Knows the answers: it looks them up by the prompt."""
-
-    def __init__(self, task: SampledTask, context: int) -> None:
-        sample = task.sample("test", context, 40, seed=3)
-        self.words, self.start = len(task.vocabulary), sample.answer_start
-        self.known = {tuple(row[: self.start]): row for row in sample.tokens}
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        out = torch.zeros(*tokens.shape, self.words)
-        for i, row in enumerate(tokens.numpy()):
-            true = torch.from_numpy(self.known[tuple(row[: self.start])])[1 : len(row) + 1]
-            out[i, torch.arange(len(true)), true] = 9.0
-        return out
-
-
-class _Says(GeneratingPredictor):
-    def __init__(self, oracle: _Oracle) -> None:
-        self.oracle = oracle
-
-    def generate(self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray) -> np.ndarray:
-        return np.stack([self.oracle.known[tuple(row)][len(row) :] for row in prompts])
-
-
 @pytest.mark.parametrize("name", SAMPLED)
 def test_an_oracle_scores_one_by_logits_and_by_generating(name: str) -> None:
     task = SAMPLED[name]()
-    oracle = _Oracle(task, 128)
+    oracle = Knowing(task.sample("test", 128, 40, seed=3), len(task.vocabulary))
     by_logits = evaluate_samples(oracle, task, "test", 128, 40, seed=3)
-    by_text = evaluate_samples(_Says(oracle), task, "test", 128, 40, seed=3)
+    by_text = evaluate_samples(Writing(oracle), task, "test", 128, 40, seed=3)
     for row in (by_logits, by_text):
         assert row["retention"] == row["exact"] == row["joint"] == row["token_accuracy"] == 1
         assert row["corrected"]["retention"] == 1
@@ -150,21 +127,14 @@ def test_an_oracle_scores_one_by_logits_and_by_generating(name: str) -> None:
     assert by_text["val_loss"] is None
 
 
-class _Errs(_Oracle):
-    """Knows what another task's oracle would say of every third example."""
-
-    def __init__(self, task: SampledTask, context: int) -> None:
-        super().__init__(task, context)
-        for prompt, row in list(self.known.items())[::3]:
-            self.known[prompt] = np.concatenate([row[: self.start], row[self.start :][::-1]])
-
-
 @pytest.mark.parametrize("name", SAMPLED)
 def test_examples_read_in_parts_are_each_read_once_and_give_the_same_row(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = SAMPLED[name]()
-    errs, read = _Errs(task, 128), []
+    known, read = task.sample("test", 128, 40, seed=3), []
+    wrong = {(int(row), int(at)) for row, at in np.argwhere(known.supervised) if row % 3 == at % 2}
+    errs = Knowing(known, len(task.vocabulary), wrong)
     whole = evaluate_samples(errs, task, "test", 128, 40, seed=3)
     assert whole["token_accuracy"] < 1
     sample = task.sample
@@ -367,6 +337,8 @@ def test_a_memory_of_weights_in_half_precision_is_whole(mixer: str, dtype: torch
         assert all(torch.allclose(part, parts[-1], rtol=1e-4, atol=1e-5) for part in parts)
 
 
-def test_a_model_takes_a_list_of_mixers() -> None:
+def test_a_model_takes_a_list_of_mixers_or_the_name_of_a_hybrid() -> None:
     one = LanguageModel(9, ["delta", MIXERS["gru"], partial(MIXERS["lstm"], 16)], width=16)
-    assert [type(block.mixer).__name__ for block in one.blocks] == ["Delta", "GRU", "LSTM"]
+    other = LanguageModel(9, "delta+gru", layers=3, width=16)
+    for made, last in ((one, "LSTM"), (other, "Delta")):
+        assert [type(block.mixer).__name__ for block in made.blocks] == ["Delta", "GRU", last]

@@ -3,14 +3,14 @@
 import json
 import math
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from conftest import Command
 from report_records import record as made_up
-from report_records import typed
+from report_records import typed, written
 
 from rulekeep.analysis.table import merged, tabulated
 from rulekeep.records.pack import PACKED, checksum, packed, unpacked
@@ -25,7 +25,6 @@ from rulekeep.records.store import (
 from rulekeep.running.building import resolve
 from rulekeep.sweeps import planning
 
-Command = Callable[..., tuple[int, bytes, str]]
 SPECS = [tiny.tiny(seed=seed) for seed in (1, 2)]
 
 
@@ -40,8 +39,7 @@ def finished(root: Path, **changes: Any) -> list[dict[str, Any]]:
             "spec": made.spec.model_dump(mode="json"), "source": made.source, "notes": [],
             **changes,
         }  # fmt: skip
-        (root / made.id).mkdir(parents=True)
-        write_record(root / made.id / "record.json", values)
+        written(root, values)
         found.append(values)
     former = {f"{one['spec']['seed']:016x}": one["id"] for one in found}
     write_record(root / FORMER_IDS, former)

@@ -118,16 +118,6 @@ def test_a_length_that_was_tested_later_chooses_no_rate() -> None:
     assert tuned(one, [tested, *others], BASE).rate == 3e-3
 
 
-def test_exact_chooses_where_retention_ties() -> None:
-    (one,) = mixer_specs("delta")
-    exact = dict(zip(RATES, (0.7, 0.95, 0.6), strict=True))
-    records = [
-        made(spec, -spec.learning_rate, scores=(1.0, exact[spec.learning_rate]))
-        for spec in tuned(one, [], BASE).grid
-    ]
-    assert tuned(one, records, BASE).rate == 3e-3
-
-
 def test_three_seeds_choose_what_one_does_not() -> None:
     """The rate that is best in seed 1 learns nothing in the next two."""
     (one,), seeds = mixer_specs("delta"), (1, 2, 3)
@@ -147,17 +137,6 @@ def test_three_seeds_choose_what_one_does_not() -> None:
     by_one = [*alone, *done(tuned(one, alone, BASE).grid[3:])]
     assert tuned(one, by_one, BASE).rate > 3e-3
     assert tuned(one, [*alone, *done(asked)], BASE, seeds).rate == 3e-3
-
-
-def test_a_grid_is_extended_once_where_its_edge_is_best() -> None:
-    (one,) = mixer_specs("delta")
-    records = [made(spec, spec.learning_rate) for spec in tuned(one, [], BASE).grid]
-    extended = tuned(one, records, BASE).grid
-    assert [spec.learning_rate for spec in extended] == [*RATES, 0.000333333]
-    assert tuned(one, records, BASE).rate is None
-    records.append(made(extended[-1], 0.0))
-    assert tuned(one, records, BASE).grid == extended
-    assert tuned(one, records, BASE).rate == 0.000333333
 
 
 def test_a_model_that_was_tested_at_other_lengths_is_not_trained_again_for_the_grid() -> None:
@@ -191,14 +170,6 @@ def test_a_model_that_was_trained_or_looked_at_otherwise_chooses_no_rate(other: 
     records = [made(spec, spec.learning_rate) for spec in tuned(one, [], {**base, **other}).grid]
     assert [spec.learning_rate for spec in tuned(one, records, base).grid] == [*RATES]
     assert tuned(one, records, base).rate is None
-
-
-def test_a_rate_that_diverged_never_wins() -> None:
-    (one,) = mixer_specs("delta")
-    losses = dict(zip(RATES, (2.0, float("nan"), 3.0), strict=True))
-    records = [made(spec, losses[spec.learning_rate]) for spec in tuned(one, [], BASE).grid]
-    records += [made(spec, 4.0) for spec in tuned(one, records, BASE).grid[3:]]
-    assert tuned(one, records, BASE).rate == 1e-3
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from report_records import Values, groups_of, read_runs, record
+from report_records import Values, ranking_of, read_runs, record
 
 from rulekeep.analysis.groups import grouped
-from rulekeep.analysis.ranking import Ranking, ranked
+from rulekeep.analysis.ranking import ranked
 from rulekeep.reporting.main_tables import ranked as table_of
 from rulekeep.reporting.sentences import sentences
 
@@ -30,12 +30,6 @@ def own(kept: float, seeds: tuple[int, ...] = SEEDS, **more: Any) -> list[Values
     return [record("mine.py:Mine", s, {64: kept + s / 500}, **more) for s in seeds]
 
 
-def ranking(records: list[Values]) -> Ranking:
-    found = ranked(groups_of(records))
-    assert found is not None
-    return found
-
-
 def said(records: list[Values]) -> str:
     runs = read_runs(records)[0]
     found = grouped(runs)
@@ -43,7 +37,7 @@ def said(records: list[Values]) -> str:
 
 
 def test_the_users_own_mixer_comes_first_whatever_it_keeps() -> None:
-    found = ranking([*attention(0.9, ROTARY), *own(0.2)])
+    found = ranking_of([*attention(0.9, ROTARY), *own(0.2)])
     assert [(row.label, row.place, row.group.is_own) for row in found.rows] == [
         ("mine.py:Mine", 2, True), ("attention, rotary", 1, False),
     ]  # fmt: skip
@@ -56,7 +50,7 @@ def test_the_users_own_mixer_comes_first_whatever_it_keeps() -> None:
 
 def test_the_strongest_attention_is_the_baseline_and_not_the_weakest() -> None:
     records = [*attention(0.1, ROTARY), *attention(0.96, CONVOLVED), *own(0.8)]
-    found = ranking(records)
+    found = ranking_of(records)
     assert found.baseline == "attention, rotary, convolution"
     (mine,) = own_rows(found)
     assert mine.difference is not None
@@ -85,13 +79,13 @@ def test_a_gain_is_said_only_over_a_strong_attention_on_five_seeds() -> None:
 
 def test_attention_of_another_protocol_is_no_baseline() -> None:
     records = [*attention(0.1, CONVOLVED, steps=100), *own(0.8, steps=5000)]
-    found = ranking(records)
+    found = ranking_of(records)
     assert found.baseline is None
     assert own_rows(found)[0].difference is None
     assert "gain" not in said(records)
     # One of the same protocol is, also where another keeps more.
     both = [*records, *attention(0.05, ROTARY, steps=5000)]
-    assert ranking(both).baseline == "attention, rotary"
+    assert ranking_of(both).baseline == "attention, rotary"
 
 
 def test_several_task_settings_are_ranked_by_their_mean_seed_by_seed() -> None:
@@ -100,7 +94,7 @@ def test_several_task_settings_are_ranked_by_their_mean_seed_by_seed() -> None:
         records += attention(rotary, ROTARY, task=task) + own(mine, task=task)
     # Few ran this one: it is in no mean.
     records += attention(0.9, ROTARY, task="recall")
-    found = ranking(records)
+    found = ranking_of(records)
     assert ([one.task for one in found.settings], found.left) == (["apply", "recite"], ("recall",))
     (mine,) = own_rows(found)
     assert mine.retention.mean == pytest.approx(0.6 + 0.006)
@@ -121,7 +115,7 @@ def test_of_several_of_the_users_own_a_gain_is_said_after_correction() -> None:
     ]
     # Mean 0.1, deviation 0.0632, t = 3.5355: p = 0.024, and below 0.05 alone.
     assert "gains on attention" in said([*strong, *first])
-    (row, *_) = own_rows(ranking([*strong, *first]))
+    (row, *_) = own_rows(ranking_of([*strong, *first]))
     assert row.difference.p == pytest.approx(0.02412, abs=1e-5)
     # Two others of the user's own, and thrice 0.024 is not.
     others = [
@@ -141,10 +135,10 @@ def with_lost(records: list[Values], count: int) -> list[Values]:
 
 def test_a_variant_with_a_diverged_seed_comes_last_whatever_the_others_keep() -> None:
     low = [record("slots", seed, {64: 0.2}) for seed in SEEDS]
-    found = ranking([*attention(0.5, ROTARY), *with_lost(own(0.9), 4), *low])
+    found = ranking_of([*attention(0.5, ROTARY), *with_lost(own(0.9), 4), *low])
     assert {row.label: row.place for row in found.rows} == {
         "attention, rotary": 1, "slots": 2, "mine.py:Mine": 3
     }  # fmt: skip
     # Nor do they share a place, where they keep as much.
     both = [*low, *with_lost([record("delta", seed, {64: 0.2}) for seed in SEEDS], 1)]
-    assert {row.label: row.place for row in ranking(both).rows} == {"slots": 1, "delta": 2}
+    assert {row.label: row.place for row in ranking_of(both).rows} == {"slots": 1, "delta": 2}

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_chat
+from report_records import of_language
+from tiny_chat import spec, words
 
 from rulekeep.language.chat import Message, converse
 from rulekeep.language.families import read_families
 from rulekeep.language.recorded import Recorded, read_chat
 from rulekeep.language.resolving import resolve_language
 from rulekeep.records import Record
+from rulekeep.records.record import Choice
 from rulekeep.reporting import language as shown
 from rulekeep.reporting.language_charts import charts
-from rulekeep.specs import LanguageSpec, UsageError
+from rulekeep.specs import UsageError
 
 SHIPPED = read_families("")
 ROLES = ("user", "assistant")
@@ -27,17 +29,8 @@ MIXED = [
 ]  # fmt: skip
 
 
-def words(messages: Any) -> int:
-    """A tokenizer that needs no model: a word is a token."""
-    return sum(len(message.text.split()) for message in messages)
-
-
 def listed(turns: Any, role: str = "role", content: str = "content") -> list[dict[str, Any]]:
     return [{role: one, content: said} for one, said in turns]
-
-
-def spec(**values: Any) -> LanguageSpec:
-    return LanguageSpec.parse(**{"model": "none", **values})
 
 
 def read(folder: Path, *lines: Any, name: str = "chat.jsonl") -> Recorded:
@@ -109,30 +102,28 @@ def test_a_prompt_begins_at_any_turn_alike(tmp_path: Path) -> None:
     assert all(60 < count < 140 for count in starts.values())
 
 
-def test_a_file_counts_by_its_turns(recorded: Recorded, tmp_path: Path) -> None:
-    folder = tiny_chat.saved(tmp_path / "model")
-    one = spec(model=str(folder), chat=recorded.path)
+def test_a_file_counts_by_its_turns(recorded: Recorded, tmp_path: Path, chat_folder: Path) -> None:
+    one = spec(model=str(chat_folder), chat=recorded.path)
     known = resolve_language(one)
     assert known.recorded == recorded
-    assert known.id != resolve_language(spec(model=str(folder))).id
+    assert known.id != resolve_language(spec(model=str(chat_folder))).id
     (tmp_path / "moved").write_bytes(b"\n" + Path(recorded.path).read_bytes())
-    assert resolve_language(spec(model=str(folder), chat=str(tmp_path / "moved"))).id == known.id
+    moved = spec(model=str(chat_folder), chat=str(tmp_path / "moved"))
+    assert resolve_language(moved).id == known.id
 
 
 def cell(name: str, digest: str, place: str, *compress: str, distance: int = 9) -> Record:
     rows = [
-        {"compress": one, "split": split, "prompt": prompt, "family": "f", "rank": 0,
-         "option": prompt % 3, "scores": [float(prompt % 3 == at) for at in range(3)]}
-        for one in compress for split in ("validation", "test") for prompt in range(8)
-    ]  # fmt: skip
-    values = {
-        "id": name * 16, "kind": "language", "asked": {}, "status": "done", "choices": rows,
-        "spec": {"task": "language", "mixer": "m", "context": 1, "seed": 1, "distance": distance,
-                 "families": ["f"], "placement": "start", "mentions": "none", "control": "none",
-                 "rules_at_once": 4, "compress": [*compress], "chat": place},
-        "versions": {"chat": digest} if digest else {},
-    }  # fmt: skip
-    return Record.read(values)
+        Choice(one, split, prompt, "f", 0, prompt % 3, [float(prompt % 3 == at) for at in range(3)])
+        for one in compress
+        for split in ("validation", "test")
+        for prompt in range(8)
+    ]
+    versions = {"chat": digest} if digest else {}
+    values = of_language(
+        rows, versions=versions, families=["f"], compress=[*compress], chat=place, distance=distance
+    )
+    return Record.read(values | {"id": name * 16})
 
 
 def test_a_report_tells_files_apart_by_what_is_in_them() -> None:

@@ -39,7 +39,6 @@ PRESENT = {
     "validation_examples": 64,
     "context": 256,
 }  # fmt: skip
-MOVED = "benchmarks/convolved_attention.py:ConvolvedAttention"
 
 
 @pytest.mark.slow
@@ -79,34 +78,30 @@ def run(asked: dict[str, Any], **versions: int) -> dict[str, Any]:
     return {**values, "id": identify("run", asked, values["versions"])}
 
 
-def test_a_record_under_former_names_is_that_under_present_ones() -> None:
-    given = run(FORMER, sparse_delta=1)
-    now = rename.present({**given, "former_id": "ab"})
-    assert now["asked"] == PRESENT
-    assert now["versions"] == {"protocol": 1, "sparse_delta": 2}
-    assert now["id"] == identify("run", PRESENT, now["versions"]) != given["id"]
-    assert {key: now["spec"][key] for key in PRESENT} == PRESENT
-    # Once is enough.
-    assert rename.present(now) == now
+SHORT = "short_convolution"
 
 
 @pytest.mark.parametrize(
-    ("before", "since"),
+    ("asked", "version", "now"),
     [
-        ({"mixer": "sparse_delta"}, {"mixer_options": {"short_convolution": False}}),
-        ({"mixer_options": {"short_convolution": True}}, {}),
-        ({"mixer_options": {"short_convolution": True, "heads": 2}},
-         {"mixer_options": {"heads": 2}}),
+        # The default of before is written out, and that of now left out.
+        ({"mixer": "sparse_delta"}, 1,
+         {"mixer": "sparse_delta", "mixer_options": {SHORT: False}}),
+        ({"mixer": "sparse_delta", "mixer_options": {SHORT: True, "heads": 2}}, 1,
+         {"mixer": "sparse_delta", "mixer_options": {"heads": 2}}),
+        ({"mixer": "sparse_delta"}, 2, {"mixer": "sparse_delta"}),
+        ({"mixer": "delta+sparse_delta"}, 1,
+         {"mixer": "delta+sparse_delta", "mixer_options": {f"sparse_delta.{SHORT}": False}}),
     ],
 )  # fmt: skip
-def test_a_default_of_before_is_written_out(before: dict[str, Any], since: dict[str, Any]) -> None:
-    now = rename.present(run({"mixer": "sparse_delta", **before}, sparse_delta=1))
-    assert now["asked"] == {"mixer": "sparse_delta", **since}
-    # A record of now leaves the default of now out.
-    later = run({"mixer": "sparse_delta"}, sparse_delta=2)
-    assert rename.present(later) == later
-    hybrid = rename.present(run({"mixer": "delta+sparse_delta"}, delta=1, sparse_delta=1))
-    assert hybrid["asked"]["mixer_options"] == {"sparse_delta.short_convolution": False}
+def test_a_record_of_before_is_that_under_present_names_once(
+    asked: dict[str, Any], version: int, now: dict[str, Any]
+) -> None:
+    versions = {name: version for name in asked["mixer"].split("+") if name != "delta"}
+    made = rename.present(run(asked, **versions))
+    assert made["asked"] == now
+    assert made["id"] == identify("run", now, made["versions"])
+    assert rename.present(made) == made
 
 
 def test_the_table_of_changed_defaults_has_the_present_ones() -> None:
@@ -114,17 +109,6 @@ def test_the_table_of_changed_defaults_has_the_present_ones() -> None:
         option = options_of(MIXERS[mixer]).model_fields[default.option]
         assert option.default == default.since != default.before
         assert MIXERS[mixer].version >= default.version
-
-
-def test_a_mixer_that_became_an_option_is_named_by_it() -> None:
-    for options, named in (
-        ({}, {"conv_size": 8}),
-        ({"taps": 4, "heads": 1}, {"conv_size": 4, "heads": 1}),
-    ):
-        asked = {"mixer": MOVED} | ({"mixer_options": options} if options else {})
-        now = rename.present(run(asked, **{MOVED: 1}))
-        assert now["asked"] == {"mixer_options": named}
-        assert now["versions"] == {"protocol": 1, "attention": 1}
 
 
 def test_a_folder_of_before_is_mended_and_read_by_its_former_ids(tmp_path: Path) -> None:

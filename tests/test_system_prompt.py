@@ -1,12 +1,12 @@
 """A system prompt of a user's own: its rules are found and drawn, and all else stays as it is."""
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_chat
+from conftest import Command
 
 from rulekeep.language import figures
 from rulekeep.language.chat import Conversation, converse
@@ -152,7 +152,7 @@ request = "Who?"
     ],
 )  # fmt: skip
 def test_a_prompt_that_cannot_be_measured_is_one_line_and_exit_2(
-    folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]],
+    folder: Path, tmp_path: Path, run: Command,
     text: bytes | None, options: str, said: str,
 ) -> None:  # fmt: skip
     if text is not None:
@@ -168,7 +168,7 @@ def test_a_prompt_that_cannot_be_measured_is_one_line_and_exit_2(
 
 
 def test_the_command_asks_for_the_rules_of_a_prompt(
-    folder: Path, tmp_path: Path, run: Callable[..., tuple[int, bytes, str]]
+    folder: Path, tmp_path: Path, run: Command
 ) -> None:
     (tmp_path / "prompt.md").write_text("Sell maps of Paris.\n- You live in London.\n- {{name}}\n")
     command = f"language --model {folder} --system prompt.md --distances 0 --mentions none"

@@ -327,15 +327,6 @@ def test_prohibitions_and_requirements_are_balanced_revised_or_not() -> None:
     assert chisquare(np.bincount(revised, minlength=4)).pvalue > 1e-4
 
 
-def test_first_uses_come_early_and_late_in_the_output() -> None:
-    made = make(Apply)
-    sample = made.sample("test", 96, 2000)
-    steps = Counter(sample.step[sample.first_mention].tolist())
-    assert set(steps) == {0, 1, 2}
-    assert steps[0] == 2 * 2000
-    assert steps[1] > steps[2] > 0
-
-
 def test_zoology_queries_follow_the_published_power_law() -> None:
     made = make(Recall, layout="zoology", rules=4, rule_words=128, items=128)
     sample = made.sample("train", 64, 20_000)

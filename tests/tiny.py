@@ -11,15 +11,19 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings
 
+import psutil
+
 from rulekeep import cli
 from rulekeep.executors import LocalExecutor
-from rulekeep.records.store import Record, RunFolder, Values, read_record
+from rulekeep.records.store import Record, RunFolder, Values, read_record, write_record
+from rulekeep.running import run as running
+from rulekeep.running.building import resolve
 from rulekeep.specs import RunSpec
 from rulekeep.sweeps import making, planning
 from rulekeep.sweeps.asked import How
@@ -115,6 +119,17 @@ if step == 4 and not disk.joinpath("filled").exists():
 """
     mixer = plugin(folder, "fills", top, fills + textwrap.dedent(forward))
     return tiny(mixer=mixer, **changes)
+
+
+def finish(folder: Path, spec: RunSpec) -> Path:
+    """The folder of a run that is made in this process, with its record."""
+    folder.mkdir(parents=True)
+    resolved = resolve(spec)
+    made = running.run(resolved, RunFolder(folder), lambda _: None, lambda *_: None)
+    head = {"id": folder.name, "kind": "run"}
+    head |= {"asked": resolved.asked, "versions": dict(resolved.versions)}
+    write_record(folder / "record.json", {**head, **made, "attempt": 1})
+    return folder
 
 
 def sweep_file(folder: Path, specs: Iterable[RunSpec], name: str = "grid") -> str:
@@ -241,51 +256,32 @@ def timeless_records(root: Path) -> dict[str, Values]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that this one started, and those that they started (Linux)."""
-    found, waiting = [], [pid]
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rsplit(") ", 1)[1].split()
-        except OSError:
-            continue
-        if fields[0] != "Z":
-            parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    while waiting:
-        children = parents.get(waiting.pop(), [])
-        found += children
-        waiting += children
-    return found
+    """The processes that this one started, and those that they started."""
+    with suppress(psutil.Error):
+        return [one.pid for one in psutil.Process(pid).children(recursive=True)]
+    return []
 
 
 def workers(driver: subprocess.Popen) -> list[int]:
     """The processes that make runs: the children of the driver's fork server."""
-    found = []
-    for server in descendants(driver.pid):
-        if b"multiprocessing.forkserver" in command_line(server):
-            found += [pid for pid in descendants(server) if command_line(pid)]
-    return [pid for pid in found if b"multiprocessing.forkserver" in command_line(pid)]
+
+    def forked(pid: int) -> list[int]:
+        return [
+            one for one in descendants(pid) if "multiprocessing.forkserver" in command_line(one)
+        ]
+
+    return [pid for server in forked(driver.pid) for pid in forked(server)]
 
 
 def alive(pid: int) -> bool:
-    """Whether this process still runs (Linux)."""
-    with suppress(FileNotFoundError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    """Whether this process still runs."""
+    with suppress(psutil.Error):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
 
 
-def command_line(pid: int) -> bytes:
+def command_line(pid: int) -> str:
     """What a process was started with; nothing if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def kill(pids: Sequence[int], number: int = signal.SIGKILL) -> None:
-    """Sends a signal to those that are still there."""
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
+    with suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline())
+    return ""

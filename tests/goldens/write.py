@@ -1,7 +1,7 @@
 """Writes the golden figures: `python tests/goldens/write.py [FAMILY …]`.
 
 An entry whose figures changed is written only if its version is higher; else it is refused, and
-the exit code is 1. With `--collect FOLDER` the cases are read from the records there first.
+the exit code is 1.
 """
 
 import sys
@@ -10,14 +10,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from goldens import kept
-from goldens.cases import write_cases
 
 
 def main(arguments: list[str]) -> int:
     """Writes; the exit code."""
-    if arguments[:1] == ["--collect"]:
-        write_cases(Path(arguments[1]))
-        arguments = arguments[2:]
     refused = 0
     for family in arguments or kept.FAMILIES:
         before, after = kept.load(family), {}
