@@ -20,7 +20,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rulekeep.analysis.rows import TaskSetting, Variant
+from rulekeep.analysis.rows import Rows, TaskSetting, Variant
+from rulekeep.analysis.summary import Summary
 from rulekeep.records.store import whole_runs
 from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec
@@ -153,24 +154,20 @@ def attentions() -> Sequence[AnySpec]:
     return runs(ATTENTIONS.values(), ALL_RATES)
 
 
-def at_rates(variants: Iterable[str], rates: Sequence[float]) -> list[Any]:
-    """Both tasks at each rate."""
-    keys = [*variants, *OURS]
-    return [SHARED.AtRates(one, rates, STANDARD_LENGTH.tested, keys) for one in SETTINGS]
-
-
 def ahead(sections: Sequence[Any]) -> Family:
-    """Ours over each other, on both tasks: tested together."""
-    return Family(
-        lambda rows: {
-            f"{of.setting.task}: {name}": one
-            for of in sections
-            for name, one in of.ahead(rows).items()
-        }
-    )
+    """Ours over each other, on both tasks: tested together, once both are run."""
+
+    def differences(rows: Rows) -> dict[str, Summary]:
+        found = {of.setting.task: of.ahead(rows) for of in sections}
+        named = {f"{at}: {name}": by for at, of in found.items() for name, by in of.items()}
+        return named if all(found.values()) else {}
+
+    return Family(differences)
 
 
-PARTS = at_rates(WITHOUT, BOTH_RATES)
+PARTS = [
+    SHARED.AtRates(one, BOTH_RATES, STANDARD_LENGTH.tested, [*WITHOUT, *OURS]) for one in SETTINGS
+]
 
 STUDY = Study(
     question="What does each part of our memory give, and what do rivals keep on equal terms?",

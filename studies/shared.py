@@ -78,13 +78,15 @@ class AtRates(NamedTuple):
         return Claim(lambda rows: statistics.fmean(self.seeds(rows, at)[key, rate].values()))
 
     def ahead(self, rows: Rows) -> dict[str, Summary]:
-        """What ours keeps more than each other at the same rate and the longest length."""
-        found = self.seeds(rows, self.lengths[-1])
-        ours = self.variants[-1]
+        """What ours keeps more than each other at the same rate and the longest length.
+
+        Nothing until all are run: what is tested together is corrected together.
+        """
+        found, ours = self.seeds(rows, self.lengths[-1]), self.variants[-1]
         return {
             f"{rows.variants[key].name}, {rate:.2g}": paired_difference(found[ours, rate], seeds)
             for (key, rate), seeds in found.items()
-            if key != ours and (ours, rate) in found
+            if key != ours and len(found) == len(self.variants) * len(self.rates)
         }
 
     def table(self, rows: Rows) -> str:

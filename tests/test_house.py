@@ -100,10 +100,7 @@ def test_links_in_documents_lead_somewhere(document: Path) -> None:
 
 def test_the_file_tree_of_contributing_is_that_of_the_files() -> None:
     tree = script("tree")
-    page = (ROOT / "CONTRIBUTING.md").read_text()
-    assert tree.page() == page, "python tools/tree.py"
-    for named in re.findall(r"`([a-z_]+/[a-z_]+\.py)`", page):
-        assert any((root / named).is_file() for root in (ROOT, ROOT / "src" / "rulekeep")), named
+    assert tree.page() == (ROOT / "CONTRIBUTING.md").read_text(), "python tools/tree.py"
 
 
 @pytest.mark.core
