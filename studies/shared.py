@@ -83,10 +83,12 @@ class AtRates(NamedTuple):
         Nothing until all are run: what is tested together is corrected together.
         """
         found, ours = self.seeds(rows, self.lengths[-1]), self.variants[-1]
+        if len(found) < len(self.variants) * len(self.rates):
+            return {}
         return {
             f"{rows.variants[key].name}, {rate:.2g}": paired_difference(found[ours, rate], seeds)
             for (key, rate), seeds in found.items()
-            if key != ours and len(found) == len(self.variants) * len(self.rates)
+            if key != ours
         }
 
     def table(self, rows: Rows) -> str:

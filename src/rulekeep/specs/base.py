@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 _T = TypeVar("_T")
@@ -60,9 +60,9 @@ def known_device(device: str) -> str:
     return device
 
 
-# Where a command computes.
-Device: TypeAlias = Annotated[str, AfterValidator(known_device)]
 DEVICE_HELP = "cpu, cuda or cuda:N. No GPU has run this yet."
+# Where a command computes.
+Device: TypeAlias = Annotated[str, AfterValidator(known_device), Field(description=DEVICE_HELP)]
 
 
 def each_once(what: str, values: tuple[_T, ...]) -> tuple[_T, ...]:
@@ -83,8 +83,10 @@ def between_commas(given: Any) -> Any:
     return [part.strip() for text in texts for part in text.split(",")]
 
 
-# Of a field that is not strict: lists as well, as JSON has them.
-SplitTexts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(between_commas)]
+# A list as well, as JSON has it.
+SplitTexts: TypeAlias = Annotated[
+    tuple[str, ...], Field(strict=False), BeforeValidator(between_commas)
+]
 
 
 def choose(name: str, known: Iterable[str]) -> str:

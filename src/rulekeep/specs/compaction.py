@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, StringConstraints, model_validator
 
-from rulekeep.specs.base import DEVICE_HELP, Device, Spec, SplitTexts
+from rulekeep.specs.base import Device, Spec, SplitTexts
 from rulekeep.specs.language import Format
 
 Style: TypeAlias = Literal["chat", "agent", "code"]
@@ -43,11 +43,11 @@ class CompactionCommon(Spec, strict=False, use_attribute_docstrings=True):
     """
     endpoint: str = ""
     """Address of an OpenAI-compatible API that has the reader, which then writes its replies."""
-    families: SplitTexts = Field(default=(), strict=False)
+    families: SplitTexts = ()
     """Names of families of rules to draw from, between commas; all if left out. The fewer, the
     quicker the reader.
     """
-    device: Device = Field(default="cpu", description=DEVICE_HELP)
+    device: Device = "cpu"
     dtype: Format = "float32"
     """Number format of the reader."""
     seed: int = Field(default=1, ge=0, lt=2**63)

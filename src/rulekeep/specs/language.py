@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from rulekeep.specs.base import DEVICE_HELP, Device, Spec, SplitTexts, each_once
+from rulekeep.specs.base import Device, Spec, SplitTexts, each_once
 
 Placement: TypeAlias = Literal["start", "middle"]
 Mentions: TypeAlias = Literal["none", "word", "instruction"]
@@ -35,7 +35,7 @@ class LanguageCommon(Spec, strict=False, use_attribute_docstrings=True):
     """Jinja file of the chat template of a model behind an endpoint; for scored replies."""
     rules: str = ""
     """A TOML file of families of rules; the shipped ones if left out."""
-    families: SplitTexts = Field(default=(), strict=False)
+    families: SplitTexts = ()
     """Names of families of that file to ask for, between commas, whether the model can follow them
     or not. Those that it follows without chat if left out.
     """
@@ -55,7 +55,7 @@ class LanguageCommon(Spec, strict=False, use_attribute_docstrings=True):
     """
     seed: int = Field(default=1, ge=0, lt=2**63)
     """Seed of the conversations."""
-    device: Device = Field(default="cpu", description=DEVICE_HELP)
+    device: Device = "cpu"
     dtype: Format = "float32"
     """Number format that the model runs in. bfloat16 takes half the memory, and gives scores that
     are a little coarser.

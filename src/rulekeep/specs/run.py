@@ -111,7 +111,6 @@ class RunSpec(Spec, use_attribute_docstrings=True):
     stop_when_solved: bool = False
     """Stop when `exact` on the validation set reaches 0.995."""
     device: Device = "cpu"
-    """cpu, cuda or cuda:N. No GPU has run this yet."""
     precision: Annotated[Literal["float32", "bfloat16"], BeforeValidator(_in_full)] = "float32"
     """float32, or bfloat16 (bf16) by autocast."""
     threads: int = Field(default=1, ge=1, le=1024)
