@@ -90,7 +90,6 @@ def language(
         )
         for note in prompt.notes(named):
             say(note)
-    families = common.families
     base = {
         **common.model_dump(), "replies": replies or ("written" if common.endpoint else "scored")
     }  # fmt: skip
@@ -103,7 +102,7 @@ def language(
     first = first.model_copy(
         update={"prompts": admission, "unstated": _unstated(first, known, admission)}
     )
-    base["unstated"] = _unstated(first, len(families) or known, common.prompts)
+    base["unstated"] = _unstated(first, len(common.families) or known, common.prompts)
     cells = [
         LanguageSpec.parse(
             **base | {"chat": common.chat if distance else ""}, distance=distance,
@@ -117,13 +116,13 @@ def language(
     ]  # fmt: skip
     root = run_folder("language", out)
     # Before the first cell is run: what cannot be is said at once.
-    wanted, *_ = [planning.identity(one) for one in (cells if families else (first, *cells))]
+    wanted, *_ = [planning.identity(one) for one in (cells if common.families else (first, *cells))]
     heard = set[str]()
 
     def make(folder: Path) -> Sequence[AnySpec]:
         from rulekeep.language.figures import admitted
 
-        if families:
+        if common.families:
             return Settled(cells)
         standing = results(folder) if folder.is_dir() else []
         known = next((one for one in standing if one.id == wanted), None)
