@@ -117,6 +117,19 @@ def test_a_guard_keeps_its_places_where_the_compactor_keeps_nothing(
     assert left.unpaired[-1] == 0
 
 
+@pytest.mark.parametrize("guard", ["system", "rules"])
+def test_what_is_pinned_is_paid_for(guard: str) -> None:
+    asked, of = list[int](), history()
+
+    def compact(messages: list[Message], budget: int) -> list[Message]:
+        asked.append(budget)
+        return messages[:0]
+
+    guarded = compactors.guarded(guard, compactors.Compactor.of(compact, "own"), of)
+    pinned = guarded(messages=of.messages, budget=2000, count=word_count)
+    assert asked == [2000 - tokens_of(pinned)]
+
+
 @pytest.mark.parametrize("budget", range(100, 2000, 100))
 def test_both_ends_never_begin_with_an_assistant(budget: int) -> None:
     made = history(1)
@@ -146,6 +159,14 @@ def test_stand_ins_are_a_bracket_and_reached_says_what_a_model_could_keep() -> N
 
     left = rk.survives(trimmed, model="copying", **FEW)
     assert left.reached == [0.0, 0.0]
+
+    def once(messages: list[Message], model: Callable[[str], str], state: dict[str, Any]) -> str:
+        state["round"] = state.get("round", 0) + 1
+        return model("\n".join(map(text_of, messages)) if state["round"] == 1 else "")
+
+    # What a model was given in the first round has not reached it in the second.
+    left = rk.survives(once, model="deaf", **FEW)
+    assert left.reached == [1.0, 0.0]
 
 
 def test_own_words_that_give_a_rule_are_invented_where_none_was_stated() -> None:

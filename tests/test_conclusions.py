@@ -265,6 +265,14 @@ def test_a_model_from_outside_stands_at_the_longest_training_length_of_its_task(
     assert alone.context == 1024
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_copy_that_failed_takes_no_result_away(order: int) -> None:
+    copies = [record("delta"), record("delta", status="failed")][::order]
+    (run,), notes = read_runs(copies)
+    assert run.record.status == "done"
+    assert any("more than one record" in note for note in notes)
+
+
 def test_a_flat_row_has_the_figures_of_its_split_and_length() -> None:
     options = {"placement": "early", "rules": 4}
     made = record(
@@ -334,6 +342,12 @@ def test_a_cell_of_a_study_counts_where_all_its_seeds_are_run() -> None:
     assert [group.label for group in rows.cells(MARKED)] == ["ours"]
     assert rows.at(seeds=[1]).known("theirs", MARKED, "retention", 256).mean == 1.0
     assert rows.at(context=128, seeds=[1]).known("ours", EARLY, "retention", 256).mean == 0.0
+
+
+def test_a_seed_that_diverged_has_no_figure_at_a_rate() -> None:
+    rows = rows_of(cell("gru", 1, 0.5), cell("gru", 2, 0.0, status="diverged"))
+    kept = rows.at_rate("ours", EARLY, 0.003, "retention", 256)
+    assert (kept[1], math.isnan(kept[2])) == (0.5, True)
 
 
 def test_learned_positions_are_not_defined_beyond_the_training_length_of_a_study() -> None:

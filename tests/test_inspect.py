@@ -97,6 +97,23 @@ def test_a_model_that_obeys_what_it_reads_obeys_what_is_stored(run: Run) -> None
     )
 
 
+def test_rule_and_floor_are_asked_for_after_the_last_round(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = set[str]()
+
+    async def rounds(*_: Any) -> list[tuple[list[ai.ChatMessage], bool]]:
+        return [([ai.ChatMessageUser(content=f"round {at}")], True) for at in (1, 2)]
+
+    def answer(before: str, _: str) -> str:
+        read.add(before)
+        return "Done."
+
+    monkeypatch.setattr(task, "_rounds", rounds)
+    run(task.compaction(strategy="trim", rounds=2, **SMALL), reader(answer))
+    assert read == {"round 2"}
+
+
 @pytest.mark.parametrize("strategy", ["summary", "trim"])
 def test_the_system_prompt_and_the_first_request_stay_and_later_rules_go(
     run: Run, strategy: str

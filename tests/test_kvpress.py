@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_chat
 import torch
@@ -16,6 +17,7 @@ from pyarrow import parquet
 
 from rulekeep.harness.kvpress.calculate_metrics import calculate_metrics
 from rulekeep.language.families import read_families
+from rulekeep.language.intervals import of_shares
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "kvpress_presses.py"
@@ -131,7 +133,10 @@ def test_a_reply_counts_if_it_shows_the_right_option_alone(rows: Rows) -> None:
     found = calculate_metrics(pd.DataFrame(rows))["binding"]
     assert found["followed"] == pytest.approx(1 / 12, abs=1e-4)
     assert found["by_family"][rows[0]["family"]] > 0
-    assert found["low"] <= found["followed"] <= found["high"]
+    # The interval is over three prompts, not over their twelve rules.
+    ends = of_shares(np.array([0.25, 0, 0]))
+    assert found["prompts"] == 3
+    assert (found["low"], found["high"]) == pytest.approx((ends.low, ends.high), abs=1e-4)
 
 
 @pytest.mark.core

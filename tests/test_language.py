@@ -449,6 +449,12 @@ def cell_of(*compress: str, name: str = "0", **asked: Any) -> Record:
     return one.model_copy(update={"id": name * 16, "spec": spec})
 
 
+@pytest.mark.parametrize(("version", "called"), [(2, "word, rivals alone"), (3, "word")])
+def test_mentions_have_every_option_since_version_3(version: int, called: str) -> None:
+    one = cell_of("none", mentions="word", versions={"protocol": version})
+    assert [place.mentions for place in shown.cells([one])] == [called]
+
+
 def test_compressions_that_were_run_later_stand_beside_the_first(tmp_path: Path) -> None:
     both = cell_of("none", "knorm@0.5", name="b"), cell_of("none", "snapkv@0.5", name="a")
     (kept,) = (kept for _, kept in shown.cells(both).values())
@@ -651,6 +657,8 @@ def test_the_families_named_as_kept_least_are_those_of_the_least_compression() -
     assert least.startswith(
         "Under knorm@0.5 these are followed least: family-4 (0.33), family-0 (1.00)"
     )
+    # Its mean is below 0.9 of the whole's, if not its upper end.
+    assert shown.answers(found)[2].said[0].endswith(": none of these.")
     tables = {table.key: table for table in shown.tables(found)}
     assert tables["first-families"].header == ("family", "none", "knorm@0.5")
     # Rules of a sixth of all: 1 - (1 - 1/3) / 6 = 0.89.

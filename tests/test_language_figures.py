@@ -91,6 +91,14 @@ def test_a_rule_without_two_other_samples_of_each_option_is_not_known() -> None:
     assert np.isnan(judged(rivals)[0]).all()
 
 
+def test_a_rule_that_is_not_known_is_no_part_of_all_rules() -> None:
+    # Of family g nothing else is known: prompt 2 is judged by its other rule.
+    rows = [row(at, "f", None, (0.0, 0.0)) for at in (0, 1)]
+    rows += [row(2, "f", 0, (1.0, 0.0)), row(2, "g", 0, (1.0, 0.0))]
+    own = Judged(rows, keys_of(rows))
+    assert own.by_prompt(own.right(np.ones((1, 3)))[0], whole=True).tolist() == [[1.0]]
+
+
 def test_the_fit_is_that_of_least_squares() -> None:
     draw = np.random.default_rng(3)
     rows = MADE.made(draw, MADE.Truth.drawn(draw, 5, 4), 12, 1)
@@ -240,6 +248,17 @@ def test_only_rules_of_both_cells_are_compared() -> None:
     assert (found.prompts, found.rules) == (6, 11)
     assert found.difference.mean == pytest.approx(-4 * 0.5 / 6)
     assert compare(first, [one._replace(prompt=one.prompt + 50) for one in second]) is None
+
+
+def test_a_rule_that_one_cell_does_not_know_counts_in_neither() -> None:
+    first, second = two_cells()
+    # Both state c in prompt 5, and only the second scores it where it is not stated.
+    first, second = ([*cell, row(5, "c", 0, (-1.0, 0.0))] for cell in (first, second))
+    second += [row(at, "c", None, (0.0, 0.0)) for at in (8, 9)]
+    found = compare(first, second)
+    assert found is not None
+    assert (found.rules, found.second.mean) == (12, pytest.approx(8 / 12))
+    assert (found.all_second, found.only_first) == (pytest.approx(2 / 6), 4)
 
 
 def test_what_is_said_is_no_part_of_a_comparison() -> None:

@@ -94,6 +94,18 @@ def test_no_mean_holds_it_and_it_comes_after_all_others() -> None:
     assert group.cost("parameters").keys() == {1, 2, 3}
 
 
+def test_a_rate_whose_outputs_end_on_validation_is_not_chosen() -> None:
+    runs = [made_record("delta", rate=rate) for rate in (0.003, 0.01)]
+    for made, loss in zip(runs, (2.0, 0.5), strict=True):
+        short = {**made["evaluations"][0], "context": 32, "val_loss": loss}
+        made["evaluations"].insert(0, short)
+    # The higher rate is better at 32 tokens, and no number at the 64 it was trained at.
+    runs[1]["evaluations"][1] = {"split": "validation", "context": 64, "not_finite_from": 7}
+    runs[1] |= {"status": "not_finite", "reason": "x"}
+    (group,) = groups_of(runs)
+    assert group.rate == 0.003
+
+
 def test_a_record_cannot_have_a_score_of_outputs_that_are_not_finite() -> None:
     values = made_record("delta")
     values["evaluations"][-1]["not_finite_from"] = 3

@@ -107,6 +107,15 @@ def test_the_lowest_mean_dev_loss_chooses_and_test_is_not_looked_at() -> None:
     assert tuned(one, records, BASE).rate == 3e-3
 
 
+def test_the_extension_of_a_grid_is_chosen_where_it_is_best() -> None:
+    (one,) = mixer_specs("delta")
+    records = [made(spec, spec.learning_rate) for spec in tuned(one, [], BASE).grid]
+    (extension,) = tuned(one, records, BASE).grid[3:]
+    records.append(made(extension, extension.learning_rate))
+    assert extension.learning_rate < RATES[0]
+    assert tuned(one, records, BASE).rate == extension.learning_rate
+
+
 def test_a_length_that_was_tested_later_chooses_no_rate() -> None:
     (one,) = mixer_specs("delta")
     worst, *others = (

@@ -75,6 +75,11 @@ def test_a_gain_is_said_only_over_a_strong_attention_on_five_seeds() -> None:
     ):
         assert "gain" not in said(records)
     assert "a lead of" in said([*strong, *own(0.8, (1,))])
+    # Nor with twice the parameters.
+    twice = own(0.8)
+    for one in twice:
+        one["costs"]["parameters"] *= 2
+    assert "is above attention, rotary, convolution" in said([*strong, *twice])
 
 
 def test_attention_of_another_protocol_is_no_baseline() -> None:
@@ -86,6 +91,10 @@ def test_attention_of_another_protocol_is_no_baseline() -> None:
     # One of the same protocol is, also where another keeps more.
     both = [*records, *attention(0.05, ROTARY, steps=5000)]
     assert ranking_of(both).baseline == "attention, rotary"
+    # Nor is it compared with what is not the user's own, where it is the baseline.
+    found = ranking_of([*records[:5], record("delta", 1, {64: 0.9}, steps=5000)])
+    (row,) = (row for row in found.rows if not row.group.is_attention)
+    assert (found.baseline, row.difference) == ("attention, rotary, convolution", None)
 
 
 def test_several_task_settings_are_ranked_by_their_mean_seed_by_seed() -> None:

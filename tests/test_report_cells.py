@@ -98,6 +98,11 @@ def test_scores_have_a_line_for_each_length_in_order() -> None:
     assert shown[1][8:10] == ("–", "–")
 
 
+def test_a_seed_that_diverged_has_not_learned() -> None:
+    records = [record("slots", 1), record("slots", 2, status="diverged")]
+    assert texts(tables.scores(groups_of(records)), "learned")[0][0].startswith("1 of 2 (")
+
+
 def test_costs_are_in_their_units_at_the_longest_length_tested() -> None:
     attention, slots = by_column(tables.costs(groups_of(TWO)))
     assert {key: cell.text for key, cell in slots.items()} == {

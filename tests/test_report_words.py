@@ -62,3 +62,8 @@ def test_figures_of_two_histories_stand_in_the_tables(found: dict[Place, Surviva
     kept = {at: of for at, of in found.items() if at.guard == "restate"}
     assert "no kind and no place goes before another" in compaction.answers(kept)[1].said[0]
     assert "rules restated, with 0.80 of the budget and 1.00 of the" in answers[2].said[0]
+    # What keeps the rules in a fifth of the budget, and two of ten facts, is no help.
+    rules, rounds = rows(RESTATED, 2)
+    short = survival(rules, [one._replace(left=50) for one in rounds])
+    helps = compaction.answers({**found, place("restate", "nothing"): short})[2].said[0]
+    assert "rules restated, with 0.80 of the budget and 1.00 of the" in helps

@@ -236,7 +236,7 @@ def test_a_diverged_seed_leaves_no_lowest_and_no_span_whichever_it_is(diverged: 
         for seed, share in kept.items()
     )).known("ours", EARLY, "retention", 256)  # fmt: skip
     span = Span.of(found.seeds.values())
-    assert [math.isnan(one) for one in (found.lowest, *span)] == [True] * 3
+    assert [math.isnan(one) for one in (found.mean, found.lowest, *span)] == [True] * 4
     # No claim states it, though it sets no bound.
     assert Claim(len).failure(span, rows()) is not None
 

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 
+from rulekeep.executors import LocalExecutor
 from rulekeep.running.trackers import TrackerWarning, tracked
+from rulekeep.sweeps import making, planning
+from rulekeep.sweeps.asked import How
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 TENSORBOARD = f"{EXAMPLES / 'tensorboard_tracker.py'}"
@@ -113,3 +117,14 @@ def test_a_tracker_that_raises_is_left_out_with_one_warning(
         follow(WANDB, tmp_path)
     assert len(warned) == 1
     assert service.calls[-1][0] == service.broken
+
+
+def test_a_tracker_is_looked_for_where_the_command_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning.plan([tiny.tiny()], tmp_path)
+    file = "def tracker(folder, spec):\n    (folder / 'seen').touch()\n"
+    (tmp_path / "mine.py").write_text(file)
+    monkeypatch.chdir(tmp_path)
+    making.make_runs(None, tmp_path, LocalExecutor(1), How(tracker="mine.py"))
+    assert [*tmp_path.glob("*/seen")]

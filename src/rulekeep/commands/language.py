@@ -30,6 +30,7 @@ from rulekeep.sweeps.making import make_runs
 ADMISSION_PROMPTS = 120
 # The same of written replies, which cost more.
 WRITTEN_ADMISSION_PROMPTS = 42
+# Both are of so many rules in a prompt.
 _RULES_AT_ONCE = 4
 
 
@@ -81,13 +82,9 @@ def language(
         # An unknown one is refused where a cell is resolved.
         named = {name: every[name] for name in common.families if name in every} or every
         prompt = read_system(common.system, named)
-        at_once = common.rules_at_once
-        common = common.model_copy(
-            update={
-                "families": common.families or tuple(prompt.rules),
-                "rules_at_once": len(prompt.rules) if at_once == _RULES_AT_ONCE else at_once,
-            }
-        )
+        of_prompt = {"families": tuple(prompt.rules), "rules_at_once": len(prompt.rules)}
+        given = common.model_dump(include={*of_prompt}, exclude_unset=True)
+        common = common.model_copy(update=of_prompt | given)
         for note in prompt.notes(named):
             say(note)
     base = {

@@ -202,7 +202,9 @@ def execute(planned: Plan, executor: Executor, how: How = _AS_USUAL) -> Iterator
     A job that another driver runs is awaited, and run here if that driver leaves no result.
     """
     jobs = list(planned.jobs)
-    function = partial(make_run, tracker=how.tracker, keep_weights=how.weights)
+    # A run looks for it from the folder where it was planned.
+    tracker = str(Path(how.tracker).absolute()) if ".py" in how.tracker else how.tracker
+    function = partial(make_run, tracker=tracker, keep_weights=how.weights)
     while jobs:
         held: dict[Job, Failure | None] = {}
         for event in executor.run(function, jobs, how.time_limit):
