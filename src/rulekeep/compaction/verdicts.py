@@ -34,11 +34,11 @@ _LINES = re.compile(r"\n+|\\n")
 _ITEM = re.compile(r"[-*•]|\d+[.)]|\(\d+\)")
 # A heading without a colon.
 _OPENS = re.compile(
-    r"(?=.*\b(?:rules?|instructions?|constraints?|preferences?|requirements?)\b)[^.:;,]{1,60}[.:]?",
+    r"(?=.*\b(?:rules?|instructions?|constraints?|conventions?|preferences?|requirements?)\b)[^.:;,]{1,60}[.:]?",
     re.IGNORECASE,
 )
 _SENTENCES = re.compile(
-    r"(?<=[.!?])(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)(?<!e\.g\.)(?<!i\.e\.)(?<!max\.)(?<!min\.)[\"'”’)\]]*,?\s+"
+    r"(?<=[.!?])(?<!Mr\.)(?<!Ms\.)(?<!Mrs\.)(?<!Dr\.)(?<!e\.g\.)(?<!i\.e\.)(?<!max\.)(?<!min\.)(?<!\b[A-Z]\.)[\"'”’)\]]*,?\s+"
 )
 _FORBIDS = (
     r"never|(?:do|does|is|are|must|should|can|may|shall|need)(?:n['’]?t| not)|cannot|not allowed"
@@ -53,17 +53,16 @@ _DEMANDS = (
     r"|needs?|(?:is|are) to|wish(?:es)?|no\b.*\bwithout"
     r"|polic(?:y|ies)|constraints?|from now on|going forward|remember|at most|at least|no more than"
     r"|up to|limit\w*|maximum|max|cap(?:ped)?|under|below|instead|keep|use|stick to|likes?"
-    r"|directives?|conventions?|standing|guidelines?"
+    r"|directives?|conventions?|standing|guidelines?|no other|nothing (?:above|over|beyond|else)"
+    r"|no \w+ may|to be kept"
 )
 # A sentence with one of these tells of a rule, and does not give it.
 _WEAKENS = re.compile(
-    r"\b(?:mention(?:s|ed)|maybe|might|may have|could(?! you)|perhaps|if possible"
+    r"\b(?:(?<!be )mention(?:s|ed)|maybe|might|may have|could(?! you)|perhaps|if possible"
     r"|ideally|optional(?:ly)?|consider(?:ed|s|ing)?|discuss(?:ed|es)?|talked about|brought up"
-    r"|suggest(?:s|ed|ion)?"
-    r"|was said about|touched on|came up|nice to have|sometimes|often|usually|whether|some talk"
-    r"|one thought|or something|used to|first draft|open question|undecided|recalls?"
-    r"|thinking about|some day|trying out"
-    r"|not (?:yet )?(?:settled|decided|know)|possible"
+    r"|suggest(?:s|ed|ion)?|was said about|touched on|came up|nice to have|sometimes|often|usually"
+    r"|whether|some talk|one thought|or something|used to|first draft|open question|undecided"
+    r"|recalls?|thinking about|some day|trying out|not (?:yet )?(?:settled|decided|know)|possible"
     r"|had been|yesterday|last (?:time|week|month|year|night))\b",
     re.IGNORECASE,
 )
@@ -83,18 +82,19 @@ _TAKES_BACK = re.compile(
 )
 _OF_OTHERS = re.compile(
     r"\b(?:comment\w*|issues? \d+|(?:e-?)?mails? (?:\d+ )?(?:from|by|of|sa(?:ys?|id)|ask(?:s|ed)?)"
-    r"|another user|someone|somebody|forwarded"
-    r"|third[- ]party|wrote:|tool (?:result|output)s?|not (?:an? )?instructions?|web ?pages?"
+    r"|another (?:user|company|team|department|project|firm)|someone|somebody|forwarded|wrote:"
+    r"|third[- ]party|tool (?:result|output)s?|not (?:an? )?instructions?|web ?pages?|states that"
     r"|untrusted|asks the reader|Lee Park|it says|wrote\b.*[\"“]|own style guide"
     r"|(?:the|a|an) (?:e-?mail|flyer|page|guide|article|letter|supplier|consultant|vendor"
-    r"|contributor|sender|contractor)\b|(?:his|her|their) view"
-    r"|another (?:company|team|department|project|firm))\b",
+    r"|contributor|sender|contractor)|(?:README|\w+\.(?:html|md|txt)) (?:asks|says|tells|wants)"
+    r"|(?:his|her|their) (?:advice|opinion|request|rules?|statement|view|wish))\b",
     re.IGNORECASE,
 )
 # In a sentence beside it.
 _DISOWNED = re.compile(
     r"\b(?:third[- ]party|not (?:from |by )?the user|user did not|part of the (?:page|mail)"
-    r"|not ours|not about (?:us|our)|isn['’]t about|not adopted|we won['’]t|not one of them)\b",
+    r"|not ours|that['’]?s (?:his|her|their)|their rules?|you have(?:n['’]t| not) (?:confirmed|set)"
+    r"|not about (?:us|our)|isn['’]t about|not adopted|we won['’]t|not one of them)\b",
     re.IGNORECASE,
 )
 
