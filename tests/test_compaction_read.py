@@ -12,7 +12,7 @@ from rulekeep.compaction.run import shortened
 from rulekeep.language.chat import Message as Turn
 from rulekeep.language.compressions import Compression
 from rulekeep.language.contract import Probe
-from rulekeep.language.families import is_stored
+from rulekeep.language.families import is_stored, read_families
 from rulekeep.language.resolving import resolve_compaction
 from rulekeep.records import Record
 from rulekeep.specs import CompactionSpec
@@ -65,7 +65,8 @@ def read(monkeypatch: pytest.MonkeyPatch, **more: Any) -> Record:
 def test_a_model_that_obeys_what_it_reads_is_between_floor_and_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first, last = readings(read(monkeypatch))
+    record = read(monkeypatch)
+    first, last = readings(record)
     assert (first.called, last.called) == ("round 1", "round 2")
     for one in (first, last):
         assert one.bound is not None
@@ -76,6 +77,9 @@ def test_a_model_that_obeys_what_it_reads_is_between_floor_and_bound(
         assert one.effective == pytest.approx(one.stored, abs=0.06)
         assert one.said is not None
         assert one.tempted is not None
+    families = read_families("agents")
+    asked = {row.family for row in record.choices if row.how == "tempted"}
+    assert asked == {row.family for row in record.choices if families[row.family].breaks}
 
 
 def test_where_no_rule_is_stated_a_model_is_at_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +102,8 @@ def test_what_a_compressed_cache_has_lost_is_guessed(monkeypatch: pytest.MonkeyP
     whole, kept, lost = readings(read(monkeypatch, compress=("knorm@1", "h2o@0.1")))
     assert (whole.called, kept.called, lost.called) == ("none", "knorm@1", "h2o@0.1")
     assert kept.obeyed == whole.obeyed
+    # Floor and bound lie apart, though it is at the bound.
+    assert kept.effective == pytest.approx(1, abs=0.02)
     assert lost.obeyed.mean == pytest.approx(1 / 6, abs=0.01)
     assert lost.bound is not None
     assert lost.bound.mean == pytest.approx(1, abs=0.02)

@@ -1,9 +1,12 @@
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import pytest
 import torch
 
+from rulekeep.running import costs
 from rulekeep.running.costs import peak_memory_bytes, state_bytes
 
 
@@ -29,3 +32,17 @@ def test_peak_memory_is_this_process_own() -> None:
     # The kernel counts resident pages in batches.
     assert after >= during - (4 << 20)
     assert peak_memory_bytes() > 0
+
+
+def test_an_lstm_multiplies_its_input_and_its_state() -> None:
+    lstm, x = torch.nn.LSTM(3, 5, batch_first=True), torch.zeros(2, 4, 3)
+    # Two operations a weight of four gates, for eight tokens.
+    assert costs.flops(lambda: lstm(x)) == 2 * (2 * 4) * (4 * 5 * 3 + 4 * 5 * 5)
+
+
+def test_a_source_that_was_changed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"ls-files": "running/costs.py", "rev-parse": "abc", "status": " M running/costs.py"}
+    monkeypatch.setattr(
+        costs.subprocess, "run", lambda command, **_: SimpleNamespace(stdout=told[command[3]])
+    )
+    assert costs._commit() == {"commit": "abc", "dirty": True}

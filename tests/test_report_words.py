@@ -1,7 +1,11 @@
 """What is said of compaction in tables and in the terminal: numbers by hand."""
 
+from dataclasses import replace
+
 import pytest
 
+from rulekeep.analysis.summary import Interval
+from rulekeep.commands import compact
 from rulekeep.compaction.figures import Place, Survival, survival
 from rulekeep.records.record import Kept, Round
 from rulekeep.reporting import compaction
@@ -67,3 +71,10 @@ def test_figures_of_two_histories_stand_in_the_tables(found: dict[Place, Surviva
     short = survival(rules, [one._replace(left=50) for one in rounds])
     helps = compaction.answers({**found, place("restate", "nothing"): short})[2].said[0]
     assert "rules restated, with 0.80 of the budget and 1.00 of the" in helps
+
+
+def test_a_gate_on_what_misleads_is_of_the_last_round(found: dict[Place, Survival]) -> None:
+    shares = [Interval(share, share, share) for share in (0.0, 0.5)]
+    worse = {at: replace(of, misled=shares) for at, of in found.items()}
+    for case in compact._cases(worse, {}, {"misled": 0.1}, confident=False):
+        assert ("misled is 0.50" in case.failure) == (case.what == "misled")
