@@ -59,7 +59,7 @@ class CompactionSpec(CompactionCommon, strict=True):
 
     kind: ClassVar[str] = "compaction"
     # Of the protocol: it goes up where runs of this kind give other figures, or a default changes.
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     compactor: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     """A name, file.py:function, a command, or saved:FOLDER."""
