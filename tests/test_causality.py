@@ -152,12 +152,19 @@ def model(make: Callable[[], Mixer], words: int = WORDS) -> LanguageModel:
 def test_a_model_that_sees_the_end_of_an_answer_is_not_scored(mixer: type[leaks.Honest]) -> None:
     """It errs before it sees, so its own answers tell nothing: those along true tokens do."""
     task = Recite(Recite.options_type.parse(rules=8))
-    sees = ModelPredictor(model(lambda: Outside(mixer(16)), len(task.vocabulary)))
+    made = model(lambda: Outside(mixer(16)), len(task.vocabulary))
+    sees = ModelPredictor(made)
     said = (
         r"^Causality check failed at 128 tokens: \d+ of \d+ teacher-forced answers differ from the "
         r"same answers read token by token\. The mixer is non-causal, inconsistent with its state, "
         r"or random; run `rulekeep check`$"
     )
+    with pytest.raises(MixerError, match=said):
+        evaluate_samples(sees, task, "validation", 128, 200, 1)
+    # Where all words are about as likely, another word is another answer too.
+    with torch.no_grad():
+        made.head.weight.mul_(0.02)
+        made.head.bias.zero_()
     with pytest.raises(MixerError, match=said):
         evaluate_samples(sees, task, "validation", 128, 200, 1)
 

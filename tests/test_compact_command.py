@@ -14,6 +14,8 @@ import pytest
 import yaml
 from conftest import Command
 
+from rulekeep.compaction.messages import text_of
+
 ROOT = Path(__file__).parent.parent
 # Where rulekeep is installed, pytest finds the fixture by itself.
 _FOUND = any(one.name == "rulekeep" for one in entry_points(group="pytest11"))
@@ -63,6 +65,8 @@ def test_a_gate_in_ci(run: Command, tmp_path: Path) -> None:
     assert code == 1
     assert "everything: left is 6.94, above 1.2" in errors
     assert "misled is" not in errors
+    # What else stands in the folder is none of its cells.
+    assert "mine.py:ends" not in errors
     # The cells stand there: nothing is run again.
     code, _, errors = run("compact", "mine.py:ends", *gate, "0.2")
     assert (code, "[1/" in errors) == (0, False)
@@ -75,7 +79,9 @@ def test_a_gate_in_ci(run: Command, tmp_path: Path) -> None:
 
 
 def test_a_product_shortens_histories_round_by_round(run: Command, tmp_path: Path) -> None:
-    options = ("--histories", "2", "--rounds", "2", "--budget", "0.5")
+    (tmp_path / "own.py").write_text("def count(text):\n    return 3 * len(text.split())\n")
+    counted = ("--count", "own.py:count")
+    options = ("--histories", "2", "--rounds", "2", "--budget", "0.5", *counted)
     assert run("compact", "--write-histories", "here", *options)[0] == 0
     left = tmp_path / "here/compacted"
     for number in (1, 2):
@@ -83,6 +89,10 @@ def test_a_product_shortens_histories_round_by_round(run: Command, tmp_path: Pat
         assert len(files) == 2
         for file in files:
             whole = json.loads(file.read_text())
+            if number == 1:
+                # In the tokens of one's own tokenizer, as a run counts what is left.
+                size = sum(3 * len(text_of(one).split()) for one in whole["messages"])
+                assert whole["budget"] == int(0.5 * size)
             (left / file.name).write_text(
                 json.dumps(whole["messages"][: 1 if number == 2 else None])
             )

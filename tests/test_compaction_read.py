@@ -8,6 +8,7 @@ import pytest
 from rulekeep.compaction import asking
 from rulekeep.compaction.asking import Asker
 from rulekeep.compaction.figures import readings
+from rulekeep.compaction.history import made
 from rulekeep.compaction.run import shortened
 from rulekeep.language.chat import Message as Turn
 from rulekeep.language.compressions import Compression
@@ -80,6 +81,14 @@ def test_a_model_that_obeys_what_it_reads_is_between_floor_and_bound(
     families = read_families("agents")
     asked = {row.family for row in record.choices if row.how == "tempted"}
     assert asked == {row.family for row in record.choices if families[row.family].breaks}
+    # What is quoted or withdrawn stands in the text, so it says nothing of an option by itself.
+    spec = CompactionSpec.parse(**SPEC, reader="model")
+    for number in range(spec.histories):
+        others = {
+            row.family for row in record.choices if row.prompt == number and row.option is None
+        }
+        assert others
+        assert not others & {rule.family for rule in made(families, spec, number).rules}
 
 
 def test_where_no_rule_is_stated_a_model_is_at_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,15 @@ def test_an_endpoint_that_does_not_read_a_whole_prompt_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_a_prompt_longer_than_those_that_were_read_whole_is_checked_anew(server: Server) -> None:
+    server.reads = slice(-150, None)
+    model = Endpoint(server.url, "m")
+    model.opened(CHAT).reply("Who are you?")
+    turn = (Message("user", "word " * 40), Message("assistant", "I see."))
+    with pytest.raises(UsageError, match=r"reads 150 of the \d+ tokens of a prompt"):
+        model.opened((*CHAT[:1], *4 * turn)).reply("Who are you?")
+
+
 @pytest.mark.parametrize("mode", ["no usage", "right"])
 def test_the_record_says_where_an_endpoint_does_not_count_its_prompt(
     server: Server, mode: str

@@ -23,6 +23,7 @@ from rulekeep.explain.traces import (
     follow,
 )
 from rulekeep.mixers import Delta, Mixer, RoutedSlots
+from rulekeep.mixers.published import OURS
 from rulekeep.records.folders import kept_beside
 from rulekeep.records.store import RunFolder, read_record
 from rulekeep.running.model import LanguageModel
@@ -234,8 +235,12 @@ def _values(one: Any) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize(
     ("make", "zeros"),
-    [(lambda width: Delta(width), 0.0), (lambda width: RoutedSlots(width, slots=8, top_k=2), 0.75)],
-    ids=["delta", "routed_slots"],
+    [
+        (lambda width: Delta(width), 0.0),
+        (lambda width: Delta(width, OURS, False, gate_kernel=4), 0.0),
+        (lambda width: RoutedSlots(width, slots=8, top_k=2), 0.75),
+    ],
+    ids=["delta", "delta of four tokens", "routed_slots"],
 )
 def test_write_gates_token_by_token_are_those_of_the_whole_text(
     make: Callable[[int], Mixer], zeros: float
@@ -252,7 +257,7 @@ def test_write_gates_token_by_token_are_those_of_the_whole_text(
     tokens = torch.randint(0, 30, (3, 20))
     found = follow(model, tokens.numpy())
     assert [key for key in found if key[1] == GATE] == [(1, GATE), (2, GATE)]
-    assert {part for _, part in found} <= {"memory", "keys", "values", GATE}
+    assert {part for _, part in found} <= {"memory", "pending", "keys", "values", GATE}
     inputs = {}
     for layer, block in enumerate(model.blocks):
         block.mixer.register_forward_pre_hook(

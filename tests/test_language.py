@@ -129,6 +129,10 @@ def test_a_family_that_is_not_stated_is_asked_for_as_often_as_another() -> None:
     assert len(converse(four, spec(distance=0), "test", 0, words).asked) == 4
     written = spec(distance=0, replies="written")
     assert len(converse(six, written, "test", 0, words).asked) == 4
+    # Each is asked for in four prompts at least, and of few prompts in every one.
+    for prompts in range(4, 60):
+        assert chat.unstated_for(27, prompts) * prompts >= 4 * 27
+    assert [chat.unstated_for(27, prompts) for prompts in (2, 20, 60)] == [27, 6, 2]
 
 
 @pytest.mark.parametrize("placement", ["start", "middle"])

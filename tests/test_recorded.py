@@ -100,6 +100,14 @@ def test_a_prompt_begins_at_any_turn_alike(tmp_path: Path) -> None:
     )
     assert len(starts) == 10
     assert all(60 < count < 140 for count in starts.values())
+    # And goes on with the others in any order: of four, 24.
+    four = read(tmp_path, *(listed([("user", f"{at}"), ("assistant", "yes")]) for at in range(4)))
+    orders = {
+        tuple(one.text for one in converse(SHIPPED, spec(distance=8), "test", n, words, four.turns)
+              .messages[1::2])
+        for n in range(200)
+    }  # fmt: skip
+    assert len(orders) == 24
 
 
 def test_a_file_counts_by_its_turns(recorded: Recorded, tmp_path: Path, chat_folder: Path) -> None:
