@@ -78,6 +78,7 @@ def test_a_gate_in_ci(run: Command, tmp_path: Path) -> None:
     assert "below 1; give a line below 1, which no lower end reaches" in errors
 
 
+@pytest.mark.core
 def test_a_product_shortens_histories_round_by_round(run: Command, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def count(text):\n    return 3 * len(text.split())\n")
     counted = ("--count", "own.py:count")

@@ -34,12 +34,14 @@ def test_peak_memory_is_this_process_own() -> None:
     assert peak_memory_bytes() > 0
 
 
+@pytest.mark.core
 def test_an_lstm_multiplies_its_input_and_its_state() -> None:
     lstm, x = torch.nn.LSTM(3, 5, batch_first=True), torch.zeros(2, 4, 3)
     # Two operations a weight of four gates, for eight tokens.
     assert costs.flops(lambda: lstm(x)) == 2 * (2 * 4) * (4 * 5 * 3 + 4 * 5 * 5)
 
 
+@pytest.mark.core
 def test_a_source_that_was_changed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"ls-files": "running/costs.py", "rev-parse": "abc", "status": " M running/costs.py"}
     monkeypatch.setattr(

@@ -233,6 +233,7 @@ def _values(one: Any) -> tuple[Any, ...]:
     return one.first, one.last, one.n, one.mean
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("make", "zeros"),
     [

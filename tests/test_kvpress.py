@@ -98,7 +98,7 @@ def test_rows_are_those_that_kvpress_can_ask(rows: Rows) -> None:
         assert all(f'I read "{option}" on a wall.' in row["context"] for option in family.options)
 
 
-@pytest.mark.process
+@pytest.mark.core
 def test_a_reply_counts_if_it_shows_the_right_option_alone(rows: Rows) -> None:
     pd = pytest.importorskip("pandas")
 

@@ -228,6 +228,7 @@ def test_results_of_two_versions_or_of_two_trainings_are_no_seeds_of_one_cell(
     assert rows(*old, new, ours=chosen).known("ours", EARLY, "retention", 256).mean == 0.5
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("diverged", [1, 2])
 def test_a_diverged_seed_leaves_no_lowest_and_no_span_whichever_it_is(diverged: int) -> None:
     kept = {1: 0.5, 2: 0.75}
