@@ -44,7 +44,7 @@ def test_verdicts_agree_with_a_reader(name: str) -> None:
         wrong["but for weakened or lost"] += differs and not {read, told} <= {"weakened", "lost"}
         wrong["kept or not"] += (read in KEPT) != (told in KEPT)
     # The checks were not mended by the last set: it says how they do on texts of others.
-    verdicts, kept = (0.1, 0.05) if name == "typical-3" else (0.05, 0.02)
+    verdicts, kept = (0.07, 0.04) if name in ("typical-3", "typical-4") else (0.05, 0.02)
     assert wrong["kept or not"] <= kept * len(JUDGED[name])
     # Its author calls a rule weakened wherever the option is named, as no other author does.
     asked = "but for weakened or lost" if name == "typical-2" else "verdict"
