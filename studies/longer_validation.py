@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from rulekeep.records.store import read_runs, run_folders, write_text
+from rulekeep.records.store import run_folders, write_text
 from rulekeep.running.model_figures import LONG_CONTEXT, row_of
 from rulekeep.running.trained import kept_model, resolve_done
 
@@ -18,10 +18,11 @@ from rulekeep.running.trained import kept_model, resolve_done
 def add(runs: Path, out: Path) -> None:
     """Validate each run of a folder whose weights were kept, and write the file after each."""
     rows = json.loads(out.read_text()) if out.exists() else {}
-    known = {record.id: record for record in read_runs(runs).records if record.has_model}
     for folder in run_folders(runs):
-        if folder.id in known and folder.id not in rows and folder.weights.exists():
-            record = known[folder.id]
+        if folder.id in rows or not folder.weights.exists():
+            continue
+        record = folder.load()
+        if record and record.has_model:
             resolved = resolve_done(folder, record)
             model = kept_model(folder, record, resolved).model
             examples = resolved.spec.validation_examples

@@ -17,6 +17,9 @@ JUDGED = {
     path.stem: tomllib.loads(path.read_text())["text"]
     for path in sorted((Path(__file__).parent / "judged").glob("*.toml"))
 }
+# Shares of verdicts, and of kept or not. The checks were not mended by the last two sets: these say
+# how they do on texts of others.
+AT_MOST_WRONG = {"typical-3": (0.05, 0.04), "typical-4": (0.07, 0.02), "typical-5": (0.13, 0.07)}
 PLACES = {"holds": "first", "revised": "revised", "withdrawn": "withdrawn", "quoted": "tool"}
 NAME = "commit_branch"
 
@@ -43,8 +46,7 @@ def test_verdicts_agree_with_a_reader(name: str) -> None:
         wrong["verdict"] += differs
         wrong["but for weakened or lost"] += differs and not {read, told} <= {"weakened", "lost"}
         wrong["kept or not"] += (read in KEPT) != (told in KEPT)
-    # The checks were not mended by the last set: it says how they do on texts of others.
-    verdicts, kept = (0.07, 0.04) if name in ("typical-3", "typical-4") else (0.05, 0.02)
+    verdicts, kept = AT_MOST_WRONG.get(name, (0.05, 0.02))
     assert wrong["kept or not"] <= kept * len(JUDGED[name])
     # Its author calls a rule weakened wherever the option is named, as no other author does.
     asked = "but for weakened or lost" if name == "typical-2" else "verdict"

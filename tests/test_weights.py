@@ -325,11 +325,8 @@ def test_a_kept_model_is_validated_at_four_times_its_length_once(
     longer.add(finished.parent, out)
     (row,) = (rows := json.loads(out.read_text())).values()
     assert [*rows] == [finished.name]
-    assert (row["split"], row["context"], row["n"]) == (
-        "validation",
-        1028,
-        SPEC.validation_examples,
-    )
+    expected = ("validation", 1028, SPEC.validation_examples)
+    assert (row["split"], row["context"], row["n"]) == expected
     RunFolder(finished).weights.unlink()
     longer.add(finished.parent, out)
     assert json.loads(out.read_text()) == rows

@@ -91,8 +91,6 @@ class Default(NamedTuple):
 
 
 DEFAULTS = {"sparse_delta": Default("short_convolution", False, True, version=2)}
-# By kind of run a protocol that leaves the figures of records here as they were (notes/log.md).
-PROTOCOLS = {"compaction": 2}
 
 
 def present(values: Values) -> Values:
@@ -118,8 +116,6 @@ def present(values: Values) -> Values:
         )
         for name, version in versions.items()
     }
-    if values["kind"] in PROTOCOLS:
-        values["versions"]["protocol"] = PROTOCOLS[values["kind"]]
     if isinstance(asked, dict):
         values["asked"] = _asked(_spec(values["kind"], asked, old), old)
         if "id" in values:
