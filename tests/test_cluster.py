@@ -112,10 +112,10 @@ def test_the_commands_of_the_page_leave_the_bits_of_a_sweep_here(
     assert [record["status"] for record in there.values()] == ["done"] * 2
 
 
-# In a run: its fork server, and the Dask worker that started it.
+# In one run of those that begin: its fork server, and the Dask worker that started it.
 LOSE_THE_WORKER = """
-if not flag.exists():
-    flag.touch()
+with contextlib.suppress(FileExistsError):
+    flag.touch(exist_ok=False)
     parent = lambda pid: int(Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[1])
     os.kill(parent(os.getppid()), signal.SIGKILL)
     time.sleep(600)

@@ -49,7 +49,7 @@ TIMINGS = ("train_seconds", "tokens_per_second", "decode_ms_per_token", "peak_me
 
 # A layer that keeps what it reads, to be spoilt: `SPOILT` is what a test puts in its forward.
 _PLUGIN = """
-import os, random, signal, sys, time
+import contextlib, os, random, signal, sys, time
 from pathlib import Path
 
 import numpy as np
