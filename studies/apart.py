@@ -10,23 +10,21 @@ first run. The sections are those of the plan:
    tokens, the penalty (both of section 2), exact zeros (it reads after it writes), reading first.
 2. Rivals with a write gate of eight tokens, without and with the penalty.
 3. Each mixer with its convolution at four rates.
-6. The last 500 of 2,500 steps from the states that other texts leave, from noise, and from zeros.
-7. Attention whose scores grow with the logarithm of the length, and two rivals of 2026.
 
 Runs of other studies count where spec and versions are the same. Section 1 alone has tables yet.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from rulekeep.analysis.rows import Rows, TaskSetting, Variant
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored
 from rulekeep.analysis.summary import Summary
 from rulekeep.records.store import whole_runs
 from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec
-from rulekeep.study import Family, Study, Sweep
+from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.planning import identity
-from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, Length, cell
+from rulekeep.sweeps.presets import SEEDS, STANDARD_LENGTH, cell
 
 SHARED = load_file(Path(__file__).with_name("shared.py"))
 RESULTS = Path(__file__).parent.parent / "results"
@@ -67,62 +65,18 @@ CONVOLVED = {
     ),
     "attention, no signal": Variant("attention[conv_size=8]", "attention, convolution"),
 }
-# Section 6, on revised rules alone.
-_STARTS = {"zero": "zeros", "passed": "states of other texts", "noise": "noise"}
-PASSED_LENGTH = STANDARD_LENGTH._replace(steps=2500, tested=(256, 1028, 4096, 16384))
-PASSED = {
-    f"{name}, {start}": Variant(
-        f"{name}[{more}hidden={hidden},initial_states={start}]", f"`{name}`, from {said}"
-    )
-    for name, hidden, more in (
-        ("ssd", 296, f"{_CONVOLVED},"), ("gated_slots", 216, f"{_CONVOLVED},"),
-        ("gated_delta", 240, f"{_CONVOLVED},"), ("delta", 248, f"{_CONVOLVED},"),
-        ("sparse_delta", 232, ""),
-    )
-    for start, said in _STARTS.items()
-}  # fmt: skip
-# Section 7. The best attention on marked rules of `recite` has earliness; both stand here.
-_BEST = "conv_size=8,added_positions=earliness"
-ATTENTIONS = {
-    **{
-        f"attention, {by}": Variant(
-            f"attention[{_BEST},length_scaling={by},trained_length=256]",
-            f"attention, convolution, earliness, logarithm of the length {by}",
-        )
-        for by in ("beyond", "always")
-    },
-    **{
-        f"forgetting{said}": Variant(
-            f"forgetting_attention[{options}]", f"forgetting attention, convolution{said}"
-        )
-        for said, options in (
-            (", earliness", _BEST),
-            ("", "conv_size=8"),
-            (", as published", "conv_size=8,half_life_tokens=null"),
-        )
-    },
-    **{
-        f"gated_delta_2{said}": Variant(
-            f"gated_delta_2[published=true,{more}hidden=152]", f"`gated_delta_2`, published{said}"
-        )
-        for said, more in (("", ""), (", remembering start", "decay_start=half_life,"))
-    },
-}
 
 
-def runs(
-    variants: Iterable[Variant], rates: Iterable[float], settings: Sequence[TaskSetting] = SETTINGS,
-    length: Length = STANDARD_LENGTH,
-) -> Sequence[AnySpec]:  # fmt: skip
+def runs(variants: Iterable[Variant], rates: Iterable[float]) -> Sequence[AnySpec]:
     """Every variant at each rate, task setting and seed, that no other study has run."""
     known = {record.id for folder in READS for record in whole_runs(RESULTS / folder)}
     specs = [
         variant.one.spec(
-            **cell(setting.task, setting.placement, *length), seed=seed, learning_rate=rate
+            **cell(setting.task, setting.placement, *STANDARD_LENGTH), seed=seed, learning_rate=rate
         )
         for rate in rates
         for variant in variants
-        for setting in settings
+        for setting in SETTINGS
         for seed in SEEDS
     ]
     return [spec for spec in specs if identity(spec) not in known]
@@ -143,16 +97,6 @@ def every_rate() -> Sequence[AnySpec]:
     return [*runs(CONVOLVED.values(), ALL_RATES), *runs(OURS.values(), ALL_RATES)]
 
 
-def passing() -> Sequence[AnySpec]:
-    """Section 6."""
-    return runs(PASSED.values(), BOTH_RATES, SETTINGS[1:], PASSED_LENGTH)
-
-
-def attentions() -> Sequence[AnySpec]:
-    """Section 7."""
-    return runs(ATTENTIONS.values(), ALL_RATES)
-
-
 PARTS = [
     SHARED.AtRates(one, BOTH_RATES, STANDARD_LENGTH.tested, [*WITHOUT, *OURS]) for one in SETTINGS
 ]
@@ -165,9 +109,36 @@ def ahead(rows: Rows) -> dict[str, Summary]:
     return named if all(found.values()) else {}
 
 
+AHEAD = Family(ahead)
+
+
+def lowest(key: str) -> Callable[[Rows], float]:
+    """The lowest seed of a variant at 4,096 tokens, of both tasks and rates."""
+    return lambda rows: min(
+        seed
+        for of in PARTS
+        for (name, _), seeds in of.seeds(rows, 4096).items()
+        if name == key
+        for seed in seeds.values()
+    )
+
+
+RECITE = PARTS[0]
+CLAIMS = {
+    "tested": Claim(
+        lambda rows: len(AHEAD.tested(rows)), 0,
+        holds=lambda rows: not any(one.is_shown for one in AHEAD.tested(rows).values()),
+    ),
+    "lowest": Claim(lambda rows: floored(lowest("ours")(rows)), minimum=0.98),
+    "lowest_without": Claim(
+        lambda rows: Span.of(lowest(key)(rows) for key in WITHOUT), 2, maximum=0.9
+    ),
+    **{key.replace(" ", "_"): RECITE.mean(key, 3e-3) for key in [*WITHOUT][:3]},
+    "one_token_fast": RECITE.mean("one token", 1e-2),
+}  # fmt: skip
 STUDY = Study(
     question="What does each part of our memory give, and what do rivals keep on equal terms?",
-    variants={**OURS, **WITHOUT, **SIGHTED, **CONVOLVED, **PASSED, **ATTENTIONS},
+    variants={**OURS, **WITHOUT, **SIGHTED, **CONVOLVED},
     settings=SETTINGS,
     context=STANDARD_LENGTH.context,
     reads=READS,
@@ -175,10 +146,9 @@ STUDY = Study(
         "apart": Sweep("without"),
         "equal-sight": Sweep("equal_sight"),
         "every-rate": Sweep("every_rate"),
-        "attentions": Sweep("attentions"),
-        "passing": Sweep("passing"),
     },
-    families={"4,096 tokens: with each part more than": Family(ahead)},
+    families={"4,096 tokens: with each part more than": AHEAD},
     tables={f"parts-{of.setting.task}": of.table for of in PARTS},
     figures={"parts.png": lambda rows: SHARED.over_rates(rows, [(of, 4096) for of in PARTS])},
+    claims=CLAIMS,
 )

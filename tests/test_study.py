@@ -184,8 +184,6 @@ def rows(*values: Values, **variants: Variant) -> Rows:
         ("beyond", "beyond-attention"),
         ("beyond", "attention-controls"),
         ("beyond", "attention-controls-aside"),
-        ("ladder", "gate-controls"),
-        ("ladder", "ladder-rates"),
         ("bounds", "longer-training"),
         ("bounds", "rule-counts-aside"),
         ("literature", "literature"),

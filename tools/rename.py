@@ -76,8 +76,6 @@ MIXERS = {
     "benchmarks/convolved_attention.py:ConvolvedAttention": Moved(
         "attention", {"taps": "conv_size"}, {"conv_size": 8}
     ),
-    "benchmarks/scaled_gate.py:ScaledGate": Moved("studies/controls/gates.py:ScaledGate"),
-    "benchmarks/slowed_gate.py:SlowedGate": Moved("studies/controls/gates.py:SlowedGate"),
 }
 
 
