@@ -67,6 +67,9 @@ def read(*, model: str = SMALL) -> list[CompactionSpec]:
             {**whole, "compress": CACHES}, {"compactor": "keep_last"}, {"compactor": "keep_ends"},
             {**whole, "control": "no_rules"}, {"compactor": "summary", "model": model},
             {"compactor": "extract"},
+            # Asked about after the first round and the last: these are of five.
+            *({"compactor": name, "rounds": 5} for name in ("keep_last", "keep_ends", "extract")),
+            {"compactor": "summary", "model": model, "rounds": 5},
         )
     ]  # fmt: skip
 
