@@ -348,6 +348,8 @@ def test_a_seed_that_diverged_has_no_figure_at_a_rate() -> None:
     rows = rows_of(cell("gru", 1, 0.5), cell("gru", 2, 0.0, status="diverged"))
     kept = rows.at_rate("ours", EARLY, 0.003, "retention", 256)
     assert (kept[1], math.isnan(kept[2])) == (0.5, True)
+    # One that was tested at other lengths has none either, and is no seed of these.
+    assert [*rows.at_rate("ours", EARLY, 0.003, "retention", 512)] == [2]
 
 
 def test_learned_positions_are_not_defined_beyond_the_training_length_of_a_study() -> None:
@@ -388,3 +390,23 @@ def test_ours_is_compared_at_each_rate_that_all_seeds_have_run() -> None:
         ("ours", "0.01", "0.900", "0.800"), ("ours", "0.003", "0.900", "0.450"),
         ("ours", "0.001", "0.900", "1.000"),
     ]  # fmt: skip
+
+
+def test_a_lucky_rate_is_needed_where_learned_rates_lie_apart_at_4096_tokens() -> None:
+    apart = load_file(Path(__file__).parent.parent / "studies" / "apart.py")
+    # By rate at 256 tokens, then at 4,096. The lowest seed does not learn at the last.
+    kept = {0.001: ((0.9, 1.0), (0.5, 0.7)), 0.003: ((1.0, 1.0), (0.7, 0.74)),
+            0.01: ((0.89, 1.0), (0.1, 0.1))}  # fmt: skip
+    records = [
+        record("sparse_delta", seed, {256: near, 4096: far}, context=256, rate=rate, hidden=232,
+               added_positions="none", task_options={"placement": "marked", "rules": 4})
+        for rate, both in kept.items()
+        for seed, (near, far) in enumerate(zip(*both, strict=True), 1)
+    ]  # fmt: skip
+    for read, said in (
+        (records, ["2 of 3", "0.600 to 0.720", "yes"]),
+        (records[2:], ["1 of 2", "0.720 to 0.720", "–"]),
+    ):  # fmt: skip
+        rows = Rows(typed(read), apart.STUDY.variants, apart.SETTINGS, 256, (1, 2))
+        ours = apart.lucky(rows).splitlines()[6].split("|")
+        assert [cell.strip() for cell in ours[3:6]] == said

@@ -179,10 +179,9 @@ class Rows:
     ) -> dict[int, float]:
         """One figure by seed, at a rate that need not be the chosen one; NaN where one diverged."""
         return {
-            record.spec.seed: math.nan
-            if record.status == "diverged"
-            else by_length(record, figure)[length]
+            record.spec.seed: found.get(length, math.nan)
             for record in self.runs(self.variants[variant].one, setting, rate=rate)
+            if length in (found := by_length(record, figure)) or record.status == "diverged"
         }
 
     def more(
