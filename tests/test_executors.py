@@ -29,6 +29,16 @@ def test_every_job_runs_once_in_a_fresh_process_with_the_workers_environment() -
     assert "mmap_max=0" not in os.environ.get("GLIBC_TUNABLES", "")
 
 
+@pytest.mark.parametrize("given", [None, "3"])
+def test_workers_share_the_cores_unless_the_user_says_how_many_threads(given: str | None) -> None:
+    words = "LocalExecutor(2, preloaded=[]).result('os:getenv', 'OMP_NUM_THREADS', print)"
+    code = f"from rulekeep.executors import LocalExecutor; print({words})"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": given} if given else {}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.stdout.decode().strip() == (given or str(max(1, local.available_cores() // 2)))
+
+
 def test_a_job_that_fails_or_dies_ends_alone_and_is_said_in_one_line() -> None:
     ends = finished(["raise", "a", "die", "exits", "unsendable", "greedy", "b"])
     said = {name: end.failure for name, end in ends.items() if end.failure}

@@ -79,7 +79,7 @@ class LocalExecutor(Executor):
     def prepare(self) -> None:
         """Start the fork server, which loads torch while the caller does something else."""
         multiprocessing.get_context("forkserver").set_forkserver_preload([*self.preloaded])
-        with _starting():
+        with self._starting():
             multiprocessing.forkserver.ensure_running()
 
     def run(
@@ -93,7 +93,7 @@ class LocalExecutor(Executor):
                 while waiting and len(running) < self.workers:
                     job = waiting.popleft()
                     # Ctrl-C waits meanwhile: no worker is started and then not known.
-                    with _starting():
+                    with self._starting():
                         free = {*range(self.workers)} - {one.slot for one in running}
                         running.append(_Worker(function, job, time_limit, min(free)))
                     yield Started(job)
@@ -115,6 +115,29 @@ class LocalExecutor(Executor):
                 worker.process.join(max(0.0, until - time.monotonic()))
                 worker.process.kill()
                 worker.process.join()
+
+    @contextmanager
+    def _starting(self) -> Iterator[None]:
+        """What is started inside has the workers' environment, and never hears Ctrl-C."""
+        # Language models use as many threads as they may: side by side each has its share.
+        share = {"OMP_NUM_THREADS": str(max(1, available_cores() // self.workers))}
+        # The threads of a Dask worker start jobs too.
+        with _start_lock:
+            # Its own start would unblock the signal.
+            multiprocessing.resource_tracker.ensure_running()
+            unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            # The user's script is not run once more: it would ask for the same runs.
+            script, environment = sys.modules["__main__"], dict(os.environ)
+            sys.modules["__main__"] = ModuleType("__main__")
+            os.environ.update({**share, **environment, **WORKER_ENVIRONMENT})
+            try:
+                yield
+            finally:
+                for name in (*share, *WORKER_ENVIRONMENT):
+                    del os.environ[name]
+                os.environ.update(environment)
+                sys.modules["__main__"] = script
+                signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
 
 class _Worker:
@@ -218,27 +241,3 @@ def out_of_memory_kills() -> int:
             if name == "oom_kill":
                 return int(value)
     return 0
-
-
-@contextmanager
-def _starting() -> Iterator[None]:
-    """What is started inside has the workers' environment, and never hears Ctrl-C.
-
-    Nor does it run the user's script once more, which would ask for the same runs.
-    """
-    # The threads of a Dask worker start jobs too.
-    with _start_lock:
-        # Its own start would unblock the signal.
-        multiprocessing.resource_tracker.ensure_running()
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        script, environment = sys.modules["__main__"], dict(os.environ)
-        sys.modules["__main__"] = ModuleType("__main__")
-        os.environ.update(WORKER_ENVIRONMENT)
-        try:
-            yield
-        finally:
-            for name in WORKER_ENVIRONMENT:
-                del os.environ[name]
-            os.environ.update(environment)
-            sys.modules["__main__"] = script
-            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
