@@ -366,6 +366,8 @@ CLAIMS: dict[str, Claim] = {
     "obeyed_floor": Claim(lambda rows: obeyed("everything", control="no_rules")(rows).mean, 2),
     "obeyed_ends": Claim(lambda rows: obeyed("keep_ends", "round 1")(rows).mean, 2),
     "obeyed_last": Claim(lambda rows: obeyed("keep_last", "round 3")(rows).mean, 2),
+    "obeyed_ends_five": Claim(lambda rows: obeyed("keep_ends", "round 5")(rows).mean, 2),
+    "obeyed_last_five": Claim(lambda rows: obeyed("keep_last", "round 5")(rows).mean, 2),
     "cache_ends": Claim(lambda rows: obeyed("everything", "snapkv+ends@0.25")(rows).mean, 2),
     "cache_most": Claim(
         lambda rows: max(
@@ -377,7 +379,7 @@ CLAIMS: dict[str, Claim] = {
     "bound": Claim(
         lambda rows: min(one.bound.mean for one in read_cells(rows).values() if one.bound), 2, 0.9
     ),
-    "off": Claim(off_the_line, 2, maximum=0.1),
+    "off": Claim(off_the_line, 2, maximum=0.15),
     "misled": Claim(lambda rows: max(cell.misled[-1].mean for cell in others(rows)), 2),
 }  # fmt: skip
 
