@@ -31,6 +31,7 @@ from rulekeep.tasks import (
     SampledTask,
     SelectiveCopy,
 )
+from rulekeep.tasks.export import columns
 from rulekeep.tasks.mixed_recall import MixedRecall
 
 # Each task in small, and with the options that change what it asks.
@@ -129,6 +130,7 @@ def test_a_reader_of_the_definition_finds_every_label(
     context = task.shortest_context + more
     sample = task.sample("test", context, 20, seed=3)
     assert said_of_sample(task, sample, 20, context) is None
+    exported = columns(sample)["labels"]
     for row, tokens in enumerate(sample.tokens):
         words = task.words(tokens).split()
         places = np.flatnonzero(sample.supervised[row])
@@ -139,6 +141,7 @@ def test_a_reader_of_the_definition_finds_every_label(
         assert said == READERS[task.name](task, words)
         at = sample.source[row, places]
         assert np.array_equal(sample.answers[row, places], tokens[at])
+        assert np.array_equal(np.flatnonzero(exported[row] != -100), places)
     assert sample.first_mention.any(axis=1).all()
 
 

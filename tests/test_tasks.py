@@ -278,6 +278,12 @@ def test_decoys_are_at_their_rate_and_name_rules_in_force_as_often_as_others(
     assert abs(hits) < 5 * (total * 4 / 32) ** 0.5
 
 
+def test_decoys_of_a_recall_whose_keys_are_all_shown_are_values() -> None:
+    sample = make(Recall, rules=4, items=4, decoy_rate=0.4).sample("test", 256, 20)
+    assert (sample.roles == Role.DECOY_RULE).any()
+    assert not (sample.roles == Role.DECOY_ITEM).any()
+
+
 @pytest.mark.parametrize("task", SAMPLED)
 @pytest.mark.parametrize("placement", ["early", "marked"])
 def test_body_places_and_order_tell_nothing_of_the_rules(
