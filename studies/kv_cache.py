@@ -345,15 +345,14 @@ def measure(identity: str) -> str:
     from compressed import Compression as By
     from compressed import Evicting, Rounding
 
-    from rulekeep.running import costs
-    from rulekeep.running.building import resolve
+    from rulekeep.running.building import environment, prepare_process, resolve
     from rulekeep.running.trained import trained_model
 
     variant, setting, record = runs(opened(__file__).rows())[identity]
     folder = RunFolder(WORK / identity)
     folder.path.mkdir(parents=True, exist_ok=True)
     resolved = resolve(record.spec.parsed())
-    costs.prepare_process(1)
+    prepare_process(1)
     made = trained_model(folder, record, resolved, lambda _: None)
     # What counts here is the bits, not the text of the code.
     if made.differences:
@@ -367,7 +366,7 @@ def measure(identity: str) -> str:
         (test,) = (one for one in record.tests() if one.context == SHORT)
         assert whole[3:] == tuple(round(test.figures[one], 6) for one in Score._fields), whole
         values = {"run": identity, "placement": setting.placement, "seed": record.spec.seed}
-        values |= {"mixer": record.spec.mixer, "environment": costs.environment(), "rows": rows}
+        values |= {"mixer": record.spec.mixer, "environment": environment(), "rows": rows}
         write_text(RESULTS / kind / f"{identity}.json", json.dumps(values, indent=1) + "\n")
     return f"{identity} measured"
 

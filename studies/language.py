@@ -597,10 +597,10 @@ def measure(place: str) -> None:
     from rulekeep.language.chat import converse
     from rulekeep.language.families import read_families
     from rulekeep.language.models import load_model
-    from rulekeep.running import costs
+    from rulekeep.running.building import environment, prepare_process
     from rulekeep.specs import LanguageSpec
 
-    costs.prepare_process(1)
+    prepare_process(1)
     model, families = load_model(place), read_families("")
     spec = LanguageSpec.parse(
         model=Path(place).name, distance=MIDDLE, mentions="word", prompts=PROMPTS
@@ -635,7 +635,7 @@ def measure(place: str) -> None:
     ]
     values = {
         "model": spec.model, "share": LEAST, "distance": MIDDLE, "prompts": PROMPTS,
-        "environment": costs.environment(), "rows": rows,
+        "environment": environment(), "rows": rows,
     }  # fmt: skip
     write_text(KEPT, json.dumps(values, indent=1) + "\n")
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from rulekeep.running import costs
+from rulekeep.running import building, costs
 from rulekeep.running.costs import peak_memory_bytes, state_bytes
 
 
@@ -43,8 +43,8 @@ def test_an_lstm_multiplies_its_input_and_its_state() -> None:
 
 @pytest.mark.core
 def test_a_source_that_was_changed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {"ls-files": "running/costs.py", "rev-parse": "abc", "status": " M running/costs.py"}
+    told = {"ls-files": "running/building.py", "rev-parse": "abc", "status": " M running/costs.py"}
     monkeypatch.setattr(
-        costs.subprocess, "run", lambda command, **_: SimpleNamespace(stdout=told[command[3]])
+        building.subprocess, "run", lambda command, **_: SimpleNamespace(stdout=told[command[3]])
     )
-    assert costs._commit() == {"commit": "abc", "dirty": True}
+    assert building._commit() == {"commit": "abc", "dirty": True}

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from rulekeep.records.store import write_text
-from rulekeep.running.costs import environment
+from rulekeep.running.building import environment
 
 
 def keep(path: Path, **figures: object) -> None:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from keeping import keep
 
-from rulekeep.running.costs import environment
+from rulekeep.running.building import environment
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "results" / "mutations.json"

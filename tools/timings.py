@@ -175,7 +175,7 @@ def article(contexts: Sequence[int] = (64, 256, 1028, 4096)) -> tuple[Rows, bool
     from torch.nn import functional as F
 
     from rulekeep.article.models import published_model
-    from rulekeep.running.costs import prepare_process
+    from rulekeep.running.building import prepare_process
     from rulekeep.speed.measuring import CallCounter
     from rulekeep.tasks import Article
 

@@ -34,8 +34,7 @@ def say(line: str) -> None:
 
 def plain_line(text: str) -> str:
     """A text as one printable line."""
-    line = " ".join(text.split())
-    return printable(line)
+    return printable(" ".join(text.split()))
 
 
 def rich_console(*, errors: bool = False) -> "Console":

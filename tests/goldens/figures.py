@@ -22,8 +22,13 @@ from rulekeep.mixers import MIXERS
 from rulekeep.records.store import RunFolder
 from rulekeep.registry import options_of
 from rulekeep.running import evaluation
-from rulekeep.running.building import mixer_options, resolve, resolve_cell
-from rulekeep.running.costs import environment, prepare_process
+from rulekeep.running.building import (
+    environment,
+    mixer_options,
+    prepare_process,
+    resolve,
+    resolve_cell,
+)
 from rulekeep.running.training import build, train_model
 from rulekeep.specs import ArticleCell, PredictorSpec, RunSpec
 from rulekeep.tasks import TASKS, Sample, SampledTask

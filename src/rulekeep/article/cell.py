@@ -20,9 +20,9 @@ from rulekeep.article.scores import article_scores
 from rulekeep.article.streams import replay
 from rulekeep.executors.base import Log, Progress
 from rulekeep.records.store import RunFolder, Values
-from rulekeep.running.building import ResolvedCell
+from rulekeep.running.building import ResolvedCell, environment, prepare_process
 from rulekeep.running.causality import AnswerCheck, causality_error
-from rulekeep.running.costs import environment, peak_memory_bytes, prepare_process, state_bytes
+from rulekeep.running.costs import peak_memory_bytes, state_bytes
 from rulekeep.running.evaluation import answering
 from rulekeep.running.training import DivergedError, Step, answer_loss, train
 from rulekeep.specs import ArticleCell

@@ -24,7 +24,7 @@ from rulekeep.printable import pasted, printable
 from rulekeep.records.folders import make_folder, run_folder
 from rulekeep.records.identity import source_digest
 from rulekeep.records.store import write_record
-from rulekeep.running.building import check_device, own_options_first
+from rulekeep.running.building import check_device, environment, own_options_first
 from rulekeep.specs import HYBRID, UsageError, mixer_specs
 from rulekeep.speed.figures import load
 from rulekeep.speed.record import MOST_REPEATS, MOST_TOKENS, RECORD, SpeedRecord, SpeedSpec
@@ -107,7 +107,6 @@ def _measured(spec: SpeedSpec, path: Path) -> SpeedRecord:
     """Measure every point in a fresh process; each is on disk before the next starts."""
     executor = LocalExecutor(1)
     executor.prepare()
-    from rulekeep.running.costs import environment
     from rulekeep.speed.measuring import measure, resolved, row
 
     for mixer in spec.mixers:

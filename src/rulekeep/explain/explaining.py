@@ -25,8 +25,7 @@ from rulekeep.explain.record import RECORD, Explanation, Job, Lost, Place, Probe
 from rulekeep.explain.states import Drawn, Read, drawn, reads, samples, state_floats, states_at
 from rulekeep.explain.traces import traced
 from rulekeep.records.store import BusyError, RunFolder, write_record
-from rulekeep.running import costs
-from rulekeep.running.building import Resolved
+from rulekeep.running.building import Resolved, environment
 from rulekeep.running.evaluation import ModelPredictor, NotFiniteError, in_eval_mode
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.trained import check_length, resolve_done, trained_model
@@ -77,7 +76,7 @@ def write_explanation(job: Job, progress: Callable[[int], None]) -> list[str]:
     explanation = Explanation(
         run=record.id,
         source=resolved.source,
-        environment={**costs.environment(), "device": spec.device},
+        environment={**environment(), "device": spec.device},
         command=job.command,
         seed=job.seed,
         differences=made.differences,

@@ -22,7 +22,8 @@ from rulekeep.language.families import is_stored
 from rulekeep.language.judging import model_for, scored, written
 from rulekeep.language.resolving import ResolvedLanguage
 from rulekeep.records.store import RunFolder, Values
-from rulekeep.running import costs
+from rulekeep.running.building import check_device, environment, prepare_process
+from rulekeep.running.costs import peak_memory_bytes
 
 
 def run(
@@ -33,12 +34,9 @@ def run(
 ) -> Values:
     """Reads and scores every prompt of a cell, from its checkpoint if there is one."""
     del log
-    costs.prepare_process()
+    prepare_process()
     spec = resolved.spec
-    if spec.device != "cpu":
-        from rulekeep.running.building import check_device
-
-        check_device(spec.device)
+    check_device(spec.device)
     model = model_for(spec.endpoint, spec.model, spec.device, spec.dtype, spec.template)
 
     def step(known: dict[str, Any], number: int) -> None:
@@ -59,11 +57,11 @@ def run(
         "costs": {
             "seconds": known["seconds"],
             "tokens_per_prompt": sum(known["tokens"]) / len(known["tokens"]),
-            "peak_memory_bytes": costs.peak_memory_bytes(),
+            "peak_memory_bytes": peak_memory_bytes(),
             "cache_bytes": {text: round(size) for text, size in known["bytes"].items()},
             "tokens_left": {text: round(size) for text, size in known["left"].items()},
         },
-        "environment": {**costs.environment(), "device": spec.device, **model.libraries},
+        "environment": {**environment(), "device": spec.device, **model.libraries},
         "notes": _notes(model, resolved),
     }
 

@@ -6,12 +6,17 @@
     resolved.task, resolved.mixers
 
 The process that plans a run resolves its spec before anything is written; the process that makes
-it resolves what was planned, and must come to the same id.
+it resolves what was planned, and must come to the same id. A run's machine is found here too: its
+device, its versions and its processor.
 """
 
 import os
+import platform
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rulekeep.executors.local import SLOT
@@ -162,6 +167,65 @@ def take_gpu(device: str) -> None:
         import torch
 
         torch.cuda.set_device(int(os.environ.get(SLOT, 0)) % torch.cuda.device_count())
+
+
+def prepare_process(threads: int = 1) -> None:
+    """The settings of every measured process, whichever mixer it runs.
+
+    Gradients through hundreds of gates become denormal numbers, which a CPU multiplies many times
+    more slowly. So denormals are flushed to zero.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+
+
+def environment() -> dict[str, Any]:
+    """What a figure depends on besides its spec: versions, processor, threads."""
+    import torch
+
+    return {
+        "rulekeep": version("rulekeep"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_count": os.cpu_count(),
+        "device": "cpu",
+        "threads": torch.get_num_threads(),
+        **_commit(),
+    }
+
+
+def _commit() -> dict[str, Any]:
+    """The commit of this package's source, and whether the source differs from it."""
+    here = Path(__file__).parent.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here), *arguments],
+                capture_output=True, text=True, check=True, timeout=10,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    # An installed package may lie inside somebody else's repository: that commit says nothing.
+    if git("ls-files", "--error-unmatch", "running/building.py") is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "."))}
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _task(name: str, options: Mapping[str, Option]) -> SampledTask:

@@ -1,18 +1,14 @@
-"""What a run costs: time, peak memory, bytes of a state; and the machine it ran on.
+"""What a run costs: time, peak memory, bytes of a state.
 
 Only training steps are timed: warm-up, evaluation, data and logging are not.
 """
 
 import math
-import os
-import platform
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_f
 
 # Rows and columns of a large product: beyond this a processor gains little.
 _PRODUCT = 1024
-
-
-def prepare_process(threads: int = 1) -> None:
-    """The settings of every measured process, whichever mixer it runs.
-
-    Gradients through hundreds of gates become denormal numbers, which a CPU multiplies many times
-    more slowly. So denormals are flushed to zero.
-    """
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
 
 
 def state_bytes(states: Iterable[Any]) -> int:
@@ -106,48 +92,3 @@ def product_rate(device: str) -> float:
     start = time.perf_counter()
     (a @ a).sum().item()
     return 2 * _PRODUCT**3 / (time.perf_counter() - start)
-
-
-def environment() -> dict[str, Any]:
-    """What a figure depends on besides its spec: versions, processor, threads."""
-    return {
-        "rulekeep": version("rulekeep"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "cpu": _cpu_model(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cpu_count": os.cpu_count(),
-        "device": "cpu",
-        "threads": torch.get_num_threads(),
-        **_commit(),
-    }
-
-
-def _commit() -> dict[str, Any]:
-    """The commit of this package's source, and whether the source differs from it."""
-    here = Path(__file__).parent.parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(here), *arguments],
-                capture_output=True, text=True, check=True, timeout=10,
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    # An installed package may lie inside somebody else's repository: that commit says nothing.
-    if git("ls-files", "--error-unmatch", "running/costs.py") is None:
-        return {"commit": None, "dirty": None}
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "."))}
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

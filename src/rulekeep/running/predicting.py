@@ -13,9 +13,9 @@ from copy import deepcopy
 from rulekeep.executors.base import Log, Progress
 from rulekeep.records.record import how_ended
 from rulekeep.records.store import RunFolder, Values
-from rulekeep.running import costs
-from rulekeep.running.building import ResolvedPredictor
+from rulekeep.running.building import ResolvedPredictor, environment, prepare_process
 from rulekeep.running.causality import AnswerCheck
+from rulekeep.running.costs import peak_memory_bytes
 from rulekeep.running.evaluation import (
     TOKENS_AT_ONCE,
     NotFiniteError,
@@ -34,7 +34,7 @@ def run(resolved: ResolvedPredictor, folder: RunFolder, progress: Progress, log:
         PredictorError: its logits or answers cannot be scored, or use later tokens.
     """
     del folder, log
-    costs.prepare_process()
+    prepare_process()
     spec, task = resolved.spec, resolved.task
     # Of its own, so that nothing it does to it reaches what is scored.
     predictor = resolved.kind(deepcopy(task))
@@ -65,8 +65,8 @@ def run(resolved: ResolvedPredictor, folder: RunFolder, progress: Progress, log:
         "source": resolved.source,
         "history": [],
         "evaluations": rows,
-        "costs": {"train_seconds": 0.0, "peak_memory_bytes": costs.peak_memory_bytes()},
-        "environment": costs.environment(),
+        "costs": {"train_seconds": 0.0, "peak_memory_bytes": peak_memory_bytes()},
+        "environment": environment(),
         "notes": notes,
     }
 

@@ -21,7 +21,7 @@ from rulekeep.records.store import (
     read_record,
     write_record,
 )
-from rulekeep.running import costs
+from rulekeep.running.building import environment
 from rulekeep.running.model_figures import decoding, row_of, test_examples
 from rulekeep.running.trained import check_length, kept_model, resolve_done
 from rulekeep.running.weights import WeightsError
@@ -73,7 +73,7 @@ def _add(
         "could not be kept, delete the folder and make the run again"
     )
     try:
-        made, here = kept_model(folder, record, resolved), costs.environment()
+        made, here = kept_model(folder, record, resolved), environment()
     except FileNotFoundError:
         raise UsageError(f"{folder.path}: no weights were kept; {anew}") from None
     except WeightsError as error:

@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 from rulekeep.executors.base import Log, Progress
 from rulekeep.records.record import how_ended
 from rulekeep.records.store import RunFolder, Values, set_aside, write_bytes
-from rulekeep.running import costs
-from rulekeep.running.building import Resolved
+from rulekeep.running.building import Resolved, environment, prepare_process
+from rulekeep.running.costs import peak_memory_bytes
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import (
     evaluations,
@@ -62,7 +62,7 @@ def run(resolved: Resolved, folder: RunFolder, progress: Progress, log: Log) -> 
         MixerError: the mixer breaks its contract.
     """
     spec, notes = resolved.spec, [*resolved.notes]
-    costs.prepare_process(spec.threads)
+    prepare_process(spec.threads)
     # They are of a record that is gone.
     folder.weights.unlink(missing_ok=True)
     model = build(resolved).to(spec.device)
@@ -87,9 +87,9 @@ def run(resolved: Resolved, folder: RunFolder, progress: Progress, log: Log) -> 
             "steps_to_solve": solved,
             "tokens_per_second": tokens_per_second(resolved, last) if last else None,
             **model_costs(model, resolved),
-            "peak_memory_bytes": costs.peak_memory_bytes(),
+            "peak_memory_bytes": peak_memory_bytes(),
         },
-        "environment": {**costs.environment(), "device": spec.device},
+        "environment": {**environment(), "device": spec.device},
         "weights": _keep(model, folder, last.number, notes) if last and not diverged else None,
         "notes": notes,
     }

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from rulekeep.records.identity import differing
 from rulekeep.records.store import CorruptRecordError, Record, RunFolder, read_record
-from rulekeep.running import costs
-from rulekeep.running.building import Resolved, check_device, resolve
+from rulekeep.running.building import Resolved, check_device, prepare_process, resolve
 from rulekeep.running.model import LanguageModel
 from rulekeep.running.model_figures import is_defined, validate
 from rulekeep.running.training import build, train_model
@@ -51,7 +50,7 @@ def resolve_done(folder: RunFolder, record: Record) -> Resolved:
     if others := differing(record.versions, resolved.versions):
         raise UsageError(f"run {record.id}: it was made with {others}; make the run again")
     check_device(resolved.spec.device)
-    costs.prepare_process(resolved.spec.threads)
+    prepare_process(resolved.spec.threads)
     return resolved
 
 

@@ -27,7 +27,7 @@ from rulekeep.mixers import Mixer
 from rulekeep.mixers.base import auxiliary_loss
 from rulekeep.registry import failure_line
 from rulekeep.running import costs
-from rulekeep.running.building import Resolved, resolve
+from rulekeep.running.building import Resolved, prepare_process, resolve
 from rulekeep.running.training import build
 from rulekeep.specs import RunSpec, mixer_specs
 from rulekeep.speed.record import Figure, Measured, Point, SpeedSpec
@@ -70,7 +70,7 @@ def measure(spec: SpeedSpec, point: Point, progress: Progress) -> tuple[Measured
 
     A mixer that fails gets a row that says why.
     """
-    costs.prepare_process(point.threads)
+    prepare_process(point.threads)
     start, elsewhere = time.perf_counter(), _seconds_elsewhere()
     if point.part in ("model", "mixer"):
         rows = _steps(spec, point, progress)

@@ -16,6 +16,7 @@ from typing import Any
 from rulekeep.printable import one_line
 from rulekeep.records.store import BusyError, RunFolder, Values, read_record, write_record
 from rulekeep.registry import is_outside
+from rulekeep.running.building import environment, take_gpu
 from rulekeep.specs import CompactionSpec, UsageError
 from rulekeep.sweeps.planning import RUNS, Job, resolve_planned
 
@@ -55,8 +56,6 @@ def _make(folder: RunFolder, progress: Callable[[int], None], tracker: str) -> s
     resolved = resolve_planned(planned, folder.id)
     if resolved.spec.kind not in NO_TORCH:
         # Only the process that makes a run loads torch.
-        from rulekeep.running.building import take_gpu
-
         take_gpu(getattr(resolved.spec, "device", "cpu"))
         # Not where it is planned: what hangs or crashes takes no more than its own run.
         if any(map(is_outside, resolved.versions)):
@@ -87,8 +86,5 @@ def _environment(planned: Values) -> Values:
     """The machine of a run without a result, as far as it is known before the run."""
     if planned["kind"] in NO_TORCH:
         return {}
-    # Here, since only what trains may load torch.
-    from rulekeep.running.costs import environment
-
     asked = {key: value for key, value in planned["spec"].items() if key in ("device", "threads")}
     return {**environment(), **asked}
