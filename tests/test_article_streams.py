@@ -1,4 +1,3 @@
-import random
 from itertools import islice
 
 import as_published
@@ -68,13 +67,6 @@ def test_steps_and_the_form_of_the_memory_leave_the_streams_alone() -> None:
         assert next(other.batches) == first
         pairs = zip(base.model.parameters(), other.model.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
-
-
-def test_replaying_leaves_the_global_streams_alone() -> None:
-    state, torch_state = random.getstate(), torch.get_rng_state()
-    replay(ArticleCell(context=64, model="attention"))
-    assert random.getstate() == state
-    assert torch.equal(torch.get_rng_state(), torch_state)
 
 
 def test_another_mixer_has_attentions_examples_and_batches_and_weights_of_its_seed() -> None:

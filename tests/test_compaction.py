@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -342,6 +343,19 @@ def test_figures_of_two_histories_by_hand() -> None:
     assert (found.facts, found.left, found.unpaired) == ([0.75, 0.0], [1.0, 1.75], [0.5, 0.5])
     assert (found.longer, found.changed, found.failed) == ([0.0, 0.5], [0.5, 0.0], [0.0, 0.5])
     assert (found.histories, found.rules, found.failure, found.reached) == (2, 4, "x", None)
+
+
+def test_who_asks_for_a_model_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(messages: list[Message]) -> list[Message]:
+        return time.sleep(0.05) or messages
+
+    def asking(messages: list[Message], model: Any) -> list[Message]:
+        return slow(messages)
+
+    monkeypatch.setattr(compactors, "LIMIT_SECONDS", 0.01)
+    found = [rk.survives(slow, histories=1, rounds=1)]
+    found += [rk.survives(asking, model="deaf", histories=1, rounds=1)]
+    assert [of.failed for of in found] == [[1.0], [0.0]]
 
 
 def test_two_compactors_are_compared_by_history() -> None:

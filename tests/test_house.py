@@ -8,13 +8,11 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from textwrap import dedent
-from types import ModuleType
 
 import pytest
 from conftest import KIND_OF, KINDS
@@ -24,10 +22,8 @@ from packaging.version import Version
 from scripts import script
 
 import rulekeep
-from rulekeep import __version__, mixers, tasks
+from rulekeep import __version__
 from rulekeep.cli import app
-from rulekeep.mixers import MIXERS
-from rulekeep.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -101,26 +97,6 @@ def test_links_in_documents_lead_somewhere(document: Path) -> None:
 def test_the_file_tree_of_contributing_is_that_of_the_files() -> None:
     tree = script("tree")
     assert tree.page() == (ROOT / "CONTRIBUTING.md").read_text(), "python tools/tree.py"
-
-
-@pytest.mark.core
-@pytest.mark.parametrize(("package", "catalogue"), [(mixers, MIXERS), (tasks, TASKS)])
-def test_every_file_of_a_catalogue_has_its_line_or_is_shared(
-    package: ModuleType, catalogue: Mapping[str, type]
-) -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    (contract,) = (
-        one for one in contracts["contracts"] if one.get("modules") == [f"{package.__name__}.*"]
-    )
-    shared = {line.rpartition(".")[2] for line in contract["ignore_imports"]}
-    # What defines no more than rows, as the export of examples does, is no task and no mixer.
-    files = {
-        path.stem
-        for path in Path(package.__file__).parent.glob("[!_]*.py")
-        if re.search(r"^class \w+\((?!NamedTuple)", path.read_text(), re.MULTILINE)
-    }
-    unlisted = files - {*catalogue, *shared, *package._OTHERS.values()}
-    assert not unlisted, f"add {sorted(unlisted)} to the catalogue in {package.__file__}"
 
 
 @pytest.mark.core

@@ -48,7 +48,8 @@ from rulekeep.records.identity import content_digest
 from rulekeep.registry import failure_line, find_function
 from rulekeep.specs import UsageError, choose
 
-LIMIT_SECONDS = 120.0
+# Whoever asks for a model waits for it.
+LIMIT_SECONDS, MODEL_SECONDS = 120.0, 3600.0
 ASKED = ("messages", "budget", "count", "state", "model", "prompt", "text")
 SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _PROMPT = (
@@ -148,8 +149,9 @@ class Compactor(NamedTuple):
         if "text" in self.asked:
             shown["text"] = transcript(messages)
         given = {"messages": messages, **shown}
+        limit = MODEL_SECONDS if "model" in self.asked else LIMIT_SECONDS
         try:
-            with _at_most(LIMIT_SECONDS), redirect_stdout(sys.stderr):
+            with _at_most(limit), redirect_stdout(sys.stderr):
                 left = self.function(**{key: given[key] for key in self.asked})
                 if inspect.isawaitable(left):
                     left = asyncio.run(_awaited(left))
@@ -164,10 +166,8 @@ class Compactor(NamedTuple):
         """A function with what it asks for; `UsageError` where that is something else."""
         parameters = inspect.signature(function).parameters.values()
         for one in parameters:
-            needed = one.default is one.empty and one.kind not in (
-                one.VAR_KEYWORD,
-                one.VAR_POSITIONAL,
-            )
+            several = (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+            needed = one.default is one.empty and one.kind not in several
             if needed and one.name not in ASKED:
                 raise UsageError(
                     f"compactor {name}: takes {one.name}; a compactor takes {', '.join(ASKED)}"
