@@ -20,8 +20,8 @@ def add(runs: Path, out: Path) -> None:
     """Validate each run of a folder whose weights were kept, and write the file after each."""
     rows = json.loads(out.read_text()) if out.exists() else {}
     for folder in run_folders(runs):
-        record = None if folder.id in rows else folder.load()
-        if record is None or not (record.has_model and folder.weights.exists()):
+        is_new = folder.id not in rows and folder.weights.exists()
+        if not (is_new and (record := folder.load()) and record.has_model):
             continue
         resolved = resolve_done(folder, record)
         model = kept_model(folder, record, resolved).model

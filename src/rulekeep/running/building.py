@@ -5,7 +5,7 @@
     resolved.id         # of what was asked for and of the declared versions
     resolved.task, resolved.mixers
 
-The process that plans a run resolves its spec before anything is written; the process that makes
+The process that plans a run resolves its spec before anything is written. The process that makes
 it resolves what was planned, and must come to the same id. A run's machine is found here too: its
 device, its versions and its processor.
 """
