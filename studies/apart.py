@@ -11,18 +11,25 @@ first run. The sections are those of the plan:
 2. Rivals with a write gate of eight tokens, without and with the penalty.
 3. Each mixer with its convolution at four rates.
 
-Runs of other studies count where spec and versions are the same. Section 2 has no table yet.
+Runs of other studies count where spec and versions are the same.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, floored
-from rulekeep.analysis.summary import Summary
+from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, by_length, floored
+from rulekeep.analysis.summary import (
+    Summary,
+    ValidationScores,
+    choose_learning_rate,
+    paired_difference,
+)
 from rulekeep.printable import markdown_table
+from rulekeep.records import Record
 from rulekeep.records.store import whole_runs
 from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec
@@ -109,18 +116,26 @@ def at_rates(rates: Sequence[float], variants: Sequence[str]) -> list[Any]:
 
 PARTS = at_rates(BOTH_RATES, [*WITHOUT, *OURS])
 RATES = at_rates(sorted(ALL_RATES), [*CONVOLVED, *OURS])
+SIGHT = at_rates(BOTH_RATES, ["delta", "gated_delta", *SIGHTED, *OURS])
+# From `delta` to ours: each step changes one thing, but for exact zeros (notes/log.md).
+STEPS = ("delta", "delta, sight", "delta, sight, penalty", "read after", *OURS)
 
 
 def ahead(rows: Rows, panels: Sequence[Any]) -> dict[str, Summary]:
-    """Ours over each other: tested together, once both tasks are run."""
-    found = {of.setting.task: of.ahead(rows) for of in panels}
-    named = {f"{at}: {name}": by for at, of in found.items() for name, by in of.items()}
-    return named if all(found.values()) else {}
+    """The last of each panel over each other: tested together, once all are run."""
+    found = [(of.setting.task, of.ahead(rows)) for of in panels]
+    named = {f"{task}: {name}": by for task, of in found for name, by in of.items()}
+    return named if all(of for _, of in found) else {}
 
 
 AHEAD = Family(lambda rows: ahead(rows, PARTS))
 # Attention without a signal is shown, and not compared.
 EVERY_RATE = Family(lambda rows: ahead(rows, at_rates(ALL_RATES, [*[*CONVOLVED][:3], *OURS])))
+# So are rivals without sight.
+EQUAL_SIGHT = Family(lambda rows: ahead(rows, at_rates(BOTH_RATES, [*[*SIGHTED][1:], *OURS])))
+BUILT_UP = Family(
+    lambda rows: ahead(rows, [of for pair in pairwise(STEPS) for of in at_rates(BOTH_RATES, pair)])
+)
 
 
 def lucky(rows: Rows) -> str:
@@ -143,6 +158,60 @@ def lucky(rows: Rows) -> str:
                 ]
             )  # fmt: skip
     head = ["task", "mixer", "rates that all seeds learn at", "means at 4,096", "lucky rate needed"]
+    return markdown_table(head, body)
+
+
+def scored(record: Record, split: str, length: int) -> tuple[float, ValidationScores | None]:
+    """What chooses a rate: the loss in nats a token, and scores; NaN and None if it diverged."""
+    for one in record.evaluations:
+        if (one.split, one.context) == (split, length):
+            of, texts = one.figures, int(one.examples or 0)
+            return of["val_loss"], ValidationScores(of["retention"], of["exact"], texts)
+    assert record.status == "diverged", record.id
+    return math.nan, None
+
+
+def longer(rows: Rows) -> str:
+    """Rates that each seed chooses by validation at 256 tokens, and by test texts of 1,028.
+
+    Those texts stand for validation at that length: they are not the ones at 4,096.
+    """
+    body = []
+    for of in RATES:
+        for key in of.variants:
+            one = rows.variants[key].one
+            runs = {
+                rate: {
+                    run.spec.seed: run
+                    for run in rows.runs(one, of.setting, rate=rate)
+                    if 4096 in by_length(run) or run.status == "diverged"
+                }
+                for rate in of.rates
+            }
+            if not all({*rows.seeds} <= seeds.keys() for seeds in runs.values()):
+                continue
+            near, far = (
+                {
+                    seed: choose_learning_rate(
+                        {rate: [scored(runs[rate][seed], *by)] for rate in runs}, extended=True
+                    ).rate
+                    for seed in rows.seeds
+                }
+                for by in (("validation", 256), ("test", 1028))
+            )
+            kept = [
+                {seed: by_length(runs[rate][seed])[4096] for seed, rate in chosen.items() if rate}
+                for chosen in (near, far)
+            ]
+            body.append(
+                [
+                    of.setting.task, rows.variants[key].name,
+                    f"{sum(near[seed] != far[seed] for seed in near)} of {len(near)}",
+                    *(f"{fmean(seeds.values()):.3f}" for seeds in kept),
+                    paired_difference(*reversed(kept)).text(),
+                ]
+            )  # fmt: skip
+    head = ["task", "mixer", "choices that change", "by 256 tokens", "by 1,028 tokens", "gain"]
     return markdown_table(head, body)
 
 
@@ -183,11 +252,15 @@ STUDY = Study(
     families={
         "4,096 tokens: with each part more than": AHEAD,
         "4,096 tokens: ours more than": EVERY_RATE,
+        "4,096 tokens, equal sight: ours more than": EQUAL_SIGHT,
+        "4,096 tokens: one step more than": BUILT_UP,
     },
     tables={
         **{f"parts-{of.setting.task}": of.table for of in PARTS},
         **{f"rates-{of.setting.task}": of.table for of in RATES},
+        **{f"sight-{of.setting.task}": of.table for of in SIGHT},
         "lucky": lucky,
+        "longer": longer,
     },
     figures={
         f"{name}.png": lambda rows, every=every: SHARED.over_rates(

@@ -3,7 +3,8 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -57,15 +58,23 @@ def by_lengths(rows: Rows, figure: str, variants: Iterable[str], lengths: Sequen
 
 
 class AtRates(NamedTuple):
-    """Retention of variants in a task setting, each at every rate: none is chosen. Ours is last."""
+    """Retention of variants in a task setting, each at every rate: none is chosen. Ours is last.
+
+    `options` are of the task: other runs of it do not count. `name` is what a figure says.
+    """
 
     setting: TaskSetting
     rates: Sequence[float]
     lengths: Sequence[int]
     variants: Sequence[str]
+    options: Mapping[str, Any] = MappingProxyType({})
+    name: str = ""
 
     def seeds(self, rows: Rows, length: int) -> dict[tuple[str, float], dict[int, float]]:
         """Retention by seed of each variant at each rate that all seeds have run."""
+        options = self.options.items()
+        kept = [one for one in rows.records if options <= one.spec.task_options.items()]
+        rows = Rows(kept, rows.variants, [], rows.context, rows.seeds)
         found = {
             (key, rate): rows.at_rate(key, self.setting, rate, "retention", length)
             for key, rate in product(self.variants, self.rates)
@@ -102,7 +111,7 @@ class AtRates(NamedTuple):
             for key, rate in found[0]
         ]  # fmt: skip
         head = [
-            f"retention, {self.setting.task}",
+            f"retention, {self.name or self.setting.task}",
             "rate",
             *(f"{at:,} tokens" for at in self.lengths),
         ]
@@ -122,7 +131,7 @@ def over_rates(rows: Rows, panels: Sequence[tuple[AtRates, int]]) -> bytes:
                 axes.plot([rate] * len(seeds), seeds, ".", color=colour, alpha=0.35)
             means = [statistics.fmean(seeds) for seeds in curve.values()]
             (lines[key],) = axes.plot([*curve], means, color=colour)
-        title = f"{of.setting.task}, {length:,} tokens"
+        title = f"{of.name or of.setting.task}, {length:,} tokens"
         axes.set(title=title, xlabel="learning rate", xscale="log")
         axes.set_xticks(rates, [f"{rate:.2g}" for rate in rates], minor=False)
         axes.minorticks_off()

@@ -384,6 +384,8 @@ def test_ours_is_compared_at_each_rate_that_all_seeds_have_run() -> None:
     both = at_rates._replace(rates=rates[:2]).ahead(rows)
     found = {name: one.mean for name, one in both.items()}
     assert found == pytest.approx({"theirs, 0.01": 0.5, "theirs, 0.003": -0.25})
+    early, late = (at_rates._replace(options={"placement": one}) for one in ("early", "late"))
+    assert early.seeds(rows, 256) == at_rates.seeds(rows, 256) != late.seeds(rows, 256) == {}
     lines = [line.split() for line in at_rates.table(rows).splitlines()[2:]]
     assert [(line[1], line[3], line[5], line[9]) for line in lines] == [
         ("theirs", "0.01", "0.900", "0.300"), ("theirs", "0.003", "0.900", "0.700"),
@@ -410,3 +412,24 @@ def test_a_lucky_rate_is_needed_where_learned_rates_lie_apart_at_4096_tokens() -
         rows = Rows(typed(read), apart.STUDY.variants, apart.SETTINGS, 256, (1, 2))
         ours = apart.lucky(rows).splitlines()[6].split("|")
         assert [cell.strip() for cell in ours[3:6]] == said
+
+
+def test_a_rate_chosen_by_1028_tokens_may_keep_more_at_4096_than_one_chosen_by_256() -> None:
+    apart = load_file(Path(__file__).parent.parent / "studies" / "apart.py")
+    # The loss of validation, then by seed retention at 1,028 and 4,096 tokens.
+    kept = {0.001: (2, (0.5, 0.9), (0.5, 0.1)), 0.003: (1, (0.6, 0.6), (0.9, 0.5)),
+            0.01: (3, (0.9, 0.8), (0.6, 0.1)), 0.0333333: (4, (0.1, 1.0), (0.1, 0.2))}  # fmt: skip
+    records = [
+        record("sparse_delta", seed, {256: 0.9, 1028: middle, 4096: far}, context=256, rate=rate,
+               hidden=232, added_positions="none", dev_loss=loss,
+               task_options={"placement": "marked", "rules": 4})
+        for rate, (loss, *both) in kept.items()
+        for seed, (middle, far) in enumerate(both, 1)
+    ]  # fmt: skip
+    for evaluation in (one for made in records for one in made["evaluations"]):
+        evaluation["n"] = 128
+    rows = Rows(typed(records), apart.STUDY.variants, apart.SETTINGS, 256, (1, 2))
+    (line,) = apart.longer(rows).splitlines()[2:]
+    # By 256 tokens both have 0.003. By 1,028 the first has 0.01, which keeps 0.2 more.
+    found = [cell.strip().split()[0] for cell in line.split("|")[3:7]]
+    assert found == ["1", "0.550", "0.650", "0.100"]

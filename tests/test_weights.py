@@ -17,7 +17,6 @@ from torch import nn
 
 from rulekeep.records.store import RunFolder, read_record, write_record
 from rulekeep.records.weights import TYPES, check_weights
-from rulekeep.registry import load_file as load_module
 from rulekeep.running import run as running
 from rulekeep.running.building import resolve
 from rulekeep.running.model_figures import validate
@@ -315,18 +314,3 @@ def test_a_disk_without_room_for_record_and_weights_keeps_the_record_and_says_so
     assert folder.load() == record
     assert not folder.weights.exists()
     assert not list(folder.path.glob(".*.tmp-*"))
-
-
-def test_a_kept_model_is_validated_at_four_times_its_length_once(
-    finished: Path, tmp_path: Path
-) -> None:
-    studies, out = Path(__file__).parent.parent / "studies", tmp_path / "rows.json"
-    longer = load_module(studies / "longer_validation.py")
-    longer.add(finished.parent, out)
-    (row,) = (rows := json.loads(out.read_text())).values()
-    assert [*rows] == [finished.name]
-    expected = ("validation", 1028, SPEC.validation_examples)
-    assert (row["split"], row["context"], row["n"]) == expected
-    RunFolder(finished).weights.unlink()
-    longer.add(finished.parent, out)
-    assert json.loads(out.read_text()) == rows
