@@ -15,13 +15,13 @@ Runs of other studies count where spec and versions are the same.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from rulekeep.analysis.rows import Rows, Span, TaskSetting, Variant, by_length, floored
+from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, Variant, by_length, floored
 from rulekeep.analysis.summary import (
     Summary,
     ValidationScores,
@@ -100,8 +100,9 @@ def without() -> Sequence[AnySpec]:
 
 
 def equal_sight() -> Sequence[AnySpec]:
-    """Section 2."""
-    return runs(SIGHTED.values(), BOTH_RATES)
+    """Section 2, `delta` first: section 1 is built up from it."""
+    specs = runs(SIGHTED.values(), BOTH_RATES)
+    return sorted(specs, key=lambda spec: spec.mixer != "delta")
 
 
 def every_rate() -> Sequence[AnySpec]:
@@ -118,7 +119,13 @@ PARTS = at_rates(BOTH_RATES, [*WITHOUT, *OURS])
 RATES = at_rates(sorted(ALL_RATES), [*CONVOLVED, *OURS])
 SIGHT = at_rates(BOTH_RATES, ["delta", "gated_delta", *SIGHTED, *OURS])
 # From `delta` to ours: each step changes one thing, but for exact zeros (notes/log.md).
-STEPS = ("delta", "delta, sight", "delta, sight, penalty", "read after", *OURS)
+STEPS = {
+    "delta": "`delta`, convolution",
+    "delta, sight": "+ write gate of eight tokens",
+    "delta, sight, penalty": "+ penalty",
+    "read after": "+ exact zeros",
+    "ours": "+ reading first: `sparse_delta`",
+}
 
 
 def ahead(rows: Rows, panels: Sequence[Any]) -> dict[str, Summary]:
@@ -138,6 +145,36 @@ BUILT_UP = Family(
 )
 
 
+def parts(rows: Rows) -> str:
+    """A Markdown table at 4,096 tokens: from `delta` to ours step by step, and ours without a part.
+
+    Each cell has its task and rate, and what all seeds have run.
+    """
+    lines = {**STEPS, **{key: f"`sparse_delta` {WITHOUT[key].name}" for key in [*WITHOUT][:3]}}
+    kept = {
+        (key, of.setting.task, rate): SHARED.with_lowest(seeds.values())
+        for of in at_rates(BOTH_RATES, [*lines])
+        for (key, rate), seeds in of.seeds(rows, 4096).items()
+    }
+    across = [(one.task, rate) for one in SETTINGS for rate in BOTH_RATES]
+    head = ["retention, 4,096 tokens", *(f"{task}, {rate:.2g}" for task, rate in across)]
+    body = [
+        [name, *(kept.get((key, *at), NOT_RUN) for at in across)] for key, name in lines.items()
+    ]
+    return markdown_table(head, body)
+
+
+def learned(rows: Rows, of: Any, key: str) -> tuple[Span, int, int]:
+    """The means at 4,096 tokens at rates that each seed learns at; how many those are, of how many.
+
+    The span is NaN if there is no such rate.
+    """
+    near, far = (of.seeds(rows, length) for length in (256, 4096))
+    rates = [at for at in near if at[0] == key and min(near[at].values()) >= LEARNED]
+    means = [fmean(far[at].values()) for at in rates]
+    return Span.of(means or [math.nan]), len(rates), sum(at[0] == key for at in near)
+
+
 def lucky(rows: Rows) -> str:
     """Of rates at which each seed learns, what the means far beyond the trained length are.
 
@@ -145,16 +182,13 @@ def lucky(rows: Rows) -> str:
     """
     body = []
     for of in RATES:
-        near, far = (of.seeds(rows, length) for length in (256, 4096))
         for key in of.variants:
-            learned = [at for at in near if at[0] == key and min(near[at].values()) >= LEARNED]
-            means = [fmean(far[at].values()) for at in learned]
-            span, tried = Span.of(means or [math.nan]), sum(at[0] == key for at in near)
-            lucky = "yes" if span.high - span.low > 0.1 else "no"
+            span, rates, tried = learned(rows, of, key)
+            needed = "yes" if span.high - span.low > 0.1 else "no"
             body.append(
                 [
-                    of.setting.task, rows.variants[key].name, f"{len(learned)} of {tried}",
-                    span.text() if means else "–", lucky if len(means) > 1 else "–",
+                    of.setting.task, rows.variants[key].name, f"{rates} of {tried}",
+                    span.text() if rates else "–", needed if rates > 1 else "–",
                 ]
             )  # fmt: skip
     head = ["task", "mixer", "rates that all seeds learn at", "means at 4,096", "lucky rate needed"]
@@ -171,12 +205,25 @@ def scored(record: Record, split: str, length: int) -> tuple[float, ValidationSc
     return math.nan, None
 
 
-def longer(rows: Rows) -> str:
-    """Rates that each seed chooses by validation at 256 tokens, and by test texts of 1,028.
+class Chosen(NamedTuple):
+    """Of a task and mixer: seeds that choose another rate by longer texts, and retention by seed.
 
-    Those texts stand for validation at that length: they are not the ones at 4,096.
+    The two are at 4,096 tokens, by validation at 256 tokens and by texts of 1,028.
     """
-    body = []
+
+    task: str
+    mixer: str
+    changed: int
+    short: Mapping[int, float]
+    long: Mapping[int, float]
+
+
+def chosen(rows: Rows) -> list[Chosen]:
+    """What each seed of each mixer that has run at all rates chooses.
+
+    Test texts of 1,028 stand for validation at that length: they are not the ones at 4,096.
+    """
+    found = []
     for of in RATES:
         for key in of.variants:
             one = rows.variants[key].one
@@ -199,18 +246,25 @@ def longer(rows: Rows) -> str:
                 }
                 for by in (("validation", 256), ("test", 1028))
             )
-            kept = [
-                {seed: by_length(runs[rate][seed])[4096] for seed, rate in chosen.items() if rate}
-                for chosen in (near, far)
-            ]
-            body.append(
-                [
-                    of.setting.task, rows.variants[key].name,
-                    f"{sum(near[seed] != far[seed] for seed in near)} of {len(near)}",
-                    *(f"{fmean(seeds.values()):.3f}" for seeds in kept),
-                    paired_difference(*reversed(kept)).text(),
-                ]
-            )  # fmt: skip
+            short, long = (
+                {seed: by_length(runs[rate][seed])[4096] for seed, rate in rates.items() if rate}
+                for rates in (near, far)
+            )
+            changed = sum(near[seed] != far[seed] for seed in near)
+            found.append(Chosen(of.setting.task, rows.variants[key].name, changed, short, long))
+    return found
+
+
+def longer(rows: Rows) -> str:
+    """Rates that each seed chooses by validation at 256 tokens, and by test texts of 1,028."""
+    body = [
+        [
+            one.task, one.mixer, f"{one.changed} of {len(one.short)}",
+            *(f"{fmean(seeds.values()):.3f}" for seeds in (one.short, one.long)),
+            paired_difference(one.long, one.short).text(),
+        ]
+        for one in chosen(rows)
+    ]  # fmt: skip
     head = ["task", "mixer", "choices that change", "by 256 tokens", "by 1,028 tokens", "gain"]
     return markdown_table(head, body)
 
@@ -259,6 +313,7 @@ STUDY = Study(
         **{f"parts-{of.setting.task}": of.table for of in PARTS},
         **{f"rates-{of.setting.task}": of.table for of in RATES},
         **{f"sight-{of.setting.task}": of.table for of in SIGHT},
+        "parts": parts,
         "lucky": lucky,
         "longer": longer,
     },
