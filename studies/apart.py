@@ -175,16 +175,18 @@ def learned(rows: Rows, of: Any, key: str) -> tuple[Span, int, int]:
     return Span.of(means or [math.nan]), len(rates), sum(at[0] == key for at in near)
 
 
-def lucky(rows: Rows) -> str:
-    """Of rates at which each seed learns, what the means far beyond the trained length are.
+def needs_luck(span: Span) -> bool:
+    """Whether means at rates that each seed learns at differ by more than 0.1."""
+    return span.high - span.low > 0.1
 
-    Where two of them differ by more than 0.1 a lucky rate is needed.
-    """
+
+def lucky(rows: Rows) -> str:
+    """Of rates at which each seed learns, what the means far beyond the trained length are."""
     body = []
     for of in RATES:
         for key in of.variants:
             span, rates, tried = learned(rows, of, key)
-            needed = "yes" if span.high - span.low > 0.1 else "no"
+            needed = "yes" if needs_luck(span) else "no"
             body.append(
                 [
                     of.setting.task, rows.variants[key].name, f"{rates} of {tried}",
@@ -216,6 +218,11 @@ class Chosen(NamedTuple):
     changed: int
     short: Mapping[int, float]
     long: Mapping[int, float]
+
+    @property
+    def gain(self) -> Summary:
+        """What the choice by longer texts keeps more."""
+        return paired_difference(self.long, self.short)
 
 
 def chosen(rows: Rows) -> list[Chosen]:
@@ -261,7 +268,7 @@ def longer(rows: Rows) -> str:
         [
             one.task, one.mixer, f"{one.changed} of {len(one.short)}",
             *(f"{fmean(seeds.values()):.3f}" for seeds in (one.short, one.long)),
-            paired_difference(one.long, one.short).text(),
+            one.gain.text(),
         ]
         for one in chosen(rows)
     ]  # fmt: skip
@@ -280,6 +287,11 @@ def lowest(key: str) -> Callable[[Rows], float]:
     )
 
 
+def spans(rows: Rows, variants: Iterable[str]) -> list[Span]:
+    """The means of `learned`, of both tasks and each variant."""
+    return [learned(rows, of, key)[0] for of in RATES for key in variants]
+
+
 CLAIMS = {
     "tested": Claim(
         lambda rows: len(AHEAD.tested(rows)), 0,
@@ -291,6 +303,26 @@ CLAIMS = {
     ),
     **{key.replace(" ", "_"): PARTS[0].mean(key, 3e-3) for key in [*WITHOUT][:3]},
     "one_token_fast": PARTS[0].mean("one token", 1e-2),
+    "rates_ours": Claim(lambda rows: floored(min(spans(rows, OURS)).low), minimum=0.99),
+    "lucky": Claim(lambda rows: sum(map(needs_luck, spans(rows, CONVOLVED))), 0, minimum=7),
+    "of_lucky": Claim(lambda rows: len(spans(rows, CONVOLVED)), 0),
+    "too_fast": Claim(
+        lambda rows: max(
+            fmean(seeds.values())
+            for (_, rate), seeds in RATES[0].seeds(rows, 256).items()
+            if rate == max(ALL_RATES)
+        ),
+        maximum=0.2,
+    ),
+    "attention_recite": RATES[0].mean("attention", 1e-2),
+    "attention_override": RATES[1].mean("attention", 1e-2),
+    "shown": Claim(lambda rows: sum(one.is_shown for one in EVERY_RATE.tested(rows).values()), 0),
+    "of_shown": Claim(lambda rows: len(EVERY_RATE.tested(rows)), 0),
+    "changed": Claim(lambda rows: sum(one.changed for one in chosen(rows)), 0),
+    "of_changed": Claim(
+        lambda rows: sum(len(one.short) for one in chosen(rows)), 0,
+        holds=lambda rows: all(one.gain.p is None or one.gain.p > 0.05 for one in chosen(rows)),
+    ),
 }  # fmt: skip
 STUDY = Study(
     question="What does each part of our memory give, and what do rivals keep on equal terms?",
