@@ -100,9 +100,9 @@ def without() -> Sequence[AnySpec]:
 
 
 def equal_sight() -> Sequence[AnySpec]:
-    """Section 2, `delta` first: section 1 is built up from it."""
-    specs = runs(SIGHTED.values(), BOTH_RATES)
-    return sorted(specs, key=lambda spec: spec.mixer != "delta")
+    """Section 2, `delta` first: section 1 is built up from it. What is not compared comes last."""
+    compared = [*SIGHTED][1:]
+    return [spec for key in (*compared, "kda") for spec in runs([SIGHTED[key]], BOTH_RATES)]
 
 
 def every_rate() -> Sequence[AnySpec]:
