@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 
 from rulekeep.analysis.rows import (
+    NOT_RUN,
     Rows,
     TaskSetting,
     Variant,
@@ -39,7 +40,8 @@ def at_rates(rates: Mapping[str, float]) -> Callable[[Record], bool]:
 
 
 READS = (
-    "carries", "exam", "attention-controls", "attention-controls-aside", "published", "every-rate"
+    "carries", "exam", "attention-controls", "attention-controls-aside", "published", "every-rate",
+    "equal-sight",
 )  # fmt: skip
 SHORT, MIDDLE, LONG = LENGTHS = (256, 1028, 4096)
 EARLY, REVISED = SETTINGS = [TaskSetting("recite", "early"), TaskSetting("override", "marked")]
@@ -71,6 +73,10 @@ VARIANTS = {
     KDA: Variant("kda[published=true,hidden=216]", "`kda`, as published"),
     "rotary": Variant("attention[positions=rotary]", "attention, rotary"),
 }
+# On the board, and tested in their own study. They are run on marked rules alone.
+APART = load_file(Path(__file__).with_name("apart.py"))
+MARKED = TaskSetting("recite", "marked")
+OF_APART = {f"apart: {key}": APART.STUDY.variants[key] for key in ("gated_delta", *APART.SIGHTED)}
 
 
 def sweep(records: Sequence[Record]) -> Sequence[AnySpec]:
@@ -88,27 +94,35 @@ def compared(rows: Rows) -> list[str]:
 
 
 def at_best(rows: Rows, key: str, setting: TaskSetting) -> list[float]:
-    """Retention by seed at 4,096 tokens, at the best on test of all rates that all seeds have."""
-    runs = rows.runs(VARIANTS[key].one, setting)
+    """Retention by seed at 4,096 tokens, at the best on test of all rates that all seeds have.
+
+    Nothing if there is no such rate.
+    """
+    runs = rows.runs(rows.variants[key].one, setting)
     rates = {run.spec.learning_rate or 0.0 for run in runs}
     every = (rows.at_rate(key, setting, rate, *AT_LONG) for rate in rates)
     whole = [[*seeds.values()] for seeds in every if {*SEEDS} <= seeds.keys()]
-    return max(whole, key=lambda seeds: (not math.isnan(fmean(seeds)), fmean(seeds)))
+    return max(whole, key=lambda seeds: (not math.isnan(fmean(seeds)), fmean(seeds)), default=[])
 
 
 def board(rows: Rows) -> str:
     """README's rows: each at its best rate at 4,096 tokens, and the lowest of its seeds."""
+    settings = (EARLY, MARKED, REVISED)
+    kept = {key: [at_best(rows, key, one) for one in settings] for key in rows.variants}
     head = ["mixer", f"KiB a layer at {MIDDLE:,}"]
-    head += [f"`{setting.task}`, {setting.placement}" for setting in SETTINGS]
+    head += [f"`{setting.task}`, {setting.placement}" for setting in settings]
     body = [
         [
-            VARIANTS[key].name + (" †" if key in LACKING else ""),
-            f"{state_kib(rows.group(key, EARLY), MIDDLE):,.0f}",
-            *(SHARED.with_lowest(at_best(rows, key, one)) for one in SETTINGS),
+            rows.variants[key].name + (" †" if key in LACKING else ""),
+            f"{state_kib(rows.group(key, REVISED), MIDDLE):,.0f}",
+            *(SHARED.with_lowest(seeds) if seeds else NOT_RUN for seeds in kept[key]),
         ]
-        for key in sorted(compared(rows), key=lambda key: -fmean(at_best(rows, key, EARLY)))
+        for key in sorted(kept, key=lambda key: -fmean(kept[key][-1] or [0]))
+        if kept[key][-1]
     ]
-    body.append(["guessing", "–", *(rows.chance(one, *AT_LONG) for one in SETTINGS)])
+    # Marked rules of `recite` are guessed like early ones.
+    levels = (rows.chance(one, *AT_LONG) for one in (EARLY, EARLY, REVISED))
+    body.append(["guessing", "–", *levels])
     return markdown_table(head, body)
 
 
@@ -176,7 +190,7 @@ def attention_validated(rows: Rows) -> float:
 
 STUDY = Study(
     question="What do other memories keep with the steps that ours has?",
-    variants=VARIANTS,
+    variants={**VARIANTS, **OF_APART},
     settings=SETTINGS,
     context=SHORT,
     reads=READS,
