@@ -9,11 +9,11 @@ make parameters equal within one per cent; attention with a convolution has 4.5 
 README, docs/results.md and docs/evidence.md.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from rulekeep.analysis.groups import strength
 from rulekeep.analysis.rows import (
     NOT_RUN,
     Rows,
@@ -57,7 +57,7 @@ RIVALS = {
 }
 OURS, KDA = "ours", "kda"
 # They lack parts of the published layer, and remember longer at the start.
-LACKING = ("gated_delta", "gated_slots")
+LACKING = ("`gated_delta`", "`gated_slots`")
 # Attention with a convolution and earliness at the better of its two rates, in its favour.
 BEST_RATES = {"recite": 3e-3, "override": 1e-2}
 # What one seed and five choose on revised rules by validation.
@@ -93,37 +93,56 @@ def compared(rows: Rows) -> list[str]:
     return [key for key in VARIANTS if all(rows.cell(key, one) for one in SETTINGS)]
 
 
-def at_best(rows: Rows, key: str, setting: TaskSetting) -> list[float]:
+def at_best(rows: Rows, keys: Iterable[str], setting: TaskSetting) -> Mapping[int, float]:
     """Retention by seed at 4,096 tokens, at the best on test of all rates that all seeds have.
 
-    Nothing if there is no such rate.
+    Of several forms it is that of the best. Nothing if there is no such rate.
     """
-    runs = rows.runs(rows.variants[key].one, setting)
-    rates = {run.spec.learning_rate or 0.0 for run in runs}
-    every = (rows.at_rate(key, setting, rate, *AT_LONG) for rate in rates)
-    whole = [[*seeds.values()] for seeds in every if {*SEEDS} <= seeds.keys()]
-    return max(whole, key=lambda seeds: (not math.isnan(fmean(seeds)), fmean(seeds)), default=[])
+    every = [
+        rows.at_rate(key, setting, rate, *AT_LONG)
+        for key in keys
+        for rate in {
+            run.spec.learning_rate or 0.0 for run in rows.runs(rows.variants[key].one, setting)
+        }
+    ]
+    return max((seeds for seeds in every if {*SEEDS} <= seeds.keys()), key=strength, default={})
+
+
+def at_their_best(rows: Rows, forms: Mapping[str, Sequence[str]]) -> str:
+    """A line each: of its forms and rates the best in each task setting, and its lowest seed."""
+    settings = (EARLY, MARKED, REVISED)
+    kept = {name: [at_best(rows, keys, one) for one in settings] for name, keys in forms.items()}
+    head = ["mixer", f"KiB a layer at {MIDDLE:,}"]
+    head += [f"`{setting.task}`, {setting.placement}" for setting in settings]
+    body = []
+    for name in sorted(kept, key=lambda name: strength(kept[name][-1]), reverse=True):
+        run = [key for key in forms[name] if at_best(rows, [key], REVISED)]
+        sizes = {f"{state_kib(rows.group(key, REVISED), MIDDLE):,.0f}": key for key in run}
+        cells = [SHARED.with_lowest(seeds.values()) if seeds else NOT_RUN for seeds in kept[name]]
+        body += [[name, " or ".join(sorted(sizes)), *cells]] if run else []
+    # Marked rules of `recite` are guessed like early ones.
+    levels = (rows.chance(one, *AT_LONG) for one in (EARLY, EARLY, REVISED))
+    return markdown_table(head, [*body, ["guessing", "–", *levels]])
+
+
+def dagger(name: str) -> str:
+    """The sign of what lacks parts of the published layer."""
+    return " †" if name.partition(",")[0] in LACKING else ""
 
 
 def board(rows: Rows) -> str:
-    """README's rows: each at its best rate at 4,096 tokens, and the lowest of its seeds."""
-    settings = (EARLY, MARKED, REVISED)
-    kept = {key: [at_best(rows, key, one) for one in settings] for key in rows.variants}
-    head = ["mixer", f"KiB a layer at {MIDDLE:,}"]
-    head += [f"`{setting.task}`, {setting.placement}" for setting in settings]
-    body = [
-        [
-            rows.variants[key].name + (" †" if key in LACKING else ""),
-            f"{state_kib(rows.group(key, REVISED), MIDDLE):,.0f}",
-            *(SHARED.with_lowest(seeds) if seeds else NOT_RUN for seeds in kept[key]),
-        ]
-        for key in sorted(kept, key=lambda key: -fmean(kept[key][-1] or [0]))
-        if kept[key][-1]
-    ]
-    # Marked rules of `recite` are guessed like early ones.
-    levels = (rows.chance(one, *AT_LONG) for one in (EARLY, EARLY, REVISED))
-    body.append(["guessing", "–", *levels])
-    return markdown_table(head, body)
+    """README's rows: each mixer by name."""
+    forms: dict[str, list[str]] = {}
+    for key, one in rows.variants.items():
+        name = one.name.partition(",")[0]
+        forms.setdefault(name + dagger(name), []).append(key)
+    return at_their_best(rows, forms)
+
+
+def each_form(rows: Rows) -> str:
+    """Each form of a mixer by itself."""
+    named = {one.name + dagger(one.name): [key] for key, one in rows.variants.items()}
+    return at_their_best(rows, named)
 
 
 def ahead(rows: Rows) -> str:
@@ -198,6 +217,7 @@ STUDY = Study(
     families={"beside others": OTHERS, "our penalty in `delta`": OF_PENALTY},
     tables={
         "board": board,
+        "forms": each_form,
         "more": ahead,
         **{
             figure: lambda rows, figure=figure: SHARED.by_lengths(
