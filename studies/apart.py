@@ -279,11 +279,7 @@ def longer(rows: Rows) -> str:
 def lowest(key: str) -> Callable[[Rows], float]:
     """The lowest seed of a variant at 4,096 tokens, of both tasks and rates."""
     return lambda rows: min(
-        seed
-        for of in PARTS
-        for (name, _), seeds in of.seeds(rows, 4096).items()
-        if name == key
-        for seed in seeds.values()
+        min(of.seeds(rows, 4096)[key, rate].values()) for of in PARTS for rate in of.rates
     )
 
 
@@ -303,6 +299,8 @@ CLAIMS = {
     ),
     **{key.replace(" ", "_"): PARTS[0].mean(key, 3e-3) for key in [*WITHOUT][:3]},
     "one_token_fast": PARTS[0].mean("one token", 1e-2),
+    "sight_recite": SIGHT[0].mean("delta, sight", 1e-2),
+    "sight_override": SIGHT[1].mean("delta, sight", 1e-2),
     "rates_ours": Claim(lambda rows: floored(min(spans(rows, OURS)).low), minimum=0.99),
     "lucky": Claim(lambda rows: sum(map(needs_luck, spans(rows, CONVOLVED))), 0, minimum=7),
     "of_lucky": Claim(lambda rows: len(spans(rows, CONVOLVED)), 0),
