@@ -143,7 +143,7 @@ BUILT_UP = Family(
 )
 
 
-def parts(rows: Rows) -> str:
+def parts(rows: Rows, figure: str = "retention") -> str:
     """A Markdown table at 4,096 tokens: from `delta` to ours step by step, and ours without a part.
 
     Each cell has its task and rate, and what all seeds have run.
@@ -152,10 +152,10 @@ def parts(rows: Rows) -> str:
     kept = {
         (key, of.setting.task, rate): SHARED.with_lowest(seeds.values())
         for of in at_rates(BOTH_RATES, [*lines])
-        for (key, rate), seeds in of.seeds(rows, 4096).items()
+        for (key, rate), seeds in of.seeds(rows, 4096, figure).items()
     }
     across = [(one.task, rate) for one in SETTINGS for rate in BOTH_RATES]
-    head = ["retention, 4,096 tokens", *(f"{task}, {rate:.2g}" for task, rate in across)]
+    head = [f"{figure}, 4,096 tokens", *(f"{task}, {rate:.2g}" for task, rate in across)]
     body = [
         [name, *(kept.get((key, *at), NOT_RUN) for at in across)] for key, name in lines.items()
     ]
@@ -191,7 +191,7 @@ def lucky(rows: Rows) -> str:
                     span.text() if rates else "–", needed if rates > 1 else "–",
                 ]
             )  # fmt: skip
-    head = ["task", "mixer", "rates that all seeds learn at", "means at 4,096", "lucky rate needed"]
+    head = ["task", "mixer", "rates that all seeds learn at", "means at 4,096", "0.1 apart"]
     return markdown_table(head, body)
 
 
@@ -287,6 +287,16 @@ def lowest(rows: Rows, key: str) -> float:
     return min(min(of.seeds(rows, 4096)[key, rate].values()) for of in PARTS for rate in of.rates)
 
 
+def answering(key: str) -> Claim:
+    """How many seeds give whole answers of `recite` at 256 tokens, at a rate of 0.01."""
+    return Claim(
+        lambda rows: sum(
+            by >= LEARNED for by in PARTS[0].seeds(rows, 256, "exact")[key, 1e-2].values()
+        ),
+        digits=0,
+    )
+
+
 def spans(rows: Rows, variants: Iterable[str]) -> list[Span]:
     """The means of `learned`, of both tasks and each variant."""
     return [learned(rows, of, key)[0] for of in RATES for key in variants]
@@ -301,6 +311,11 @@ CLAIMS = {
     "gate": BUILT_UP.shown("override: `delta`, convolution, 0.003"),
     "steps": tested(BUILT_UP, shown=1),
     "sight_override": SIGHT[1].mean("delta, sight", 1e-2),
+    "answers": Claim(
+        lambda rows: fmean(PARTS[0].seeds(rows, 4096, "exact")["ours", 1e-2].values())
+    ),
+    "answering": answering("ours"),
+    "answering_free": answering("no penalty"),
     "rates_ours": Claim(lambda rows: floored(min(spans(rows, OURS)).low), minimum=0.99),
     "lucky": Claim(lambda rows: sum(map(needs_luck, spans(rows, CONVOLVED))), 0, minimum=7),
     "of_lucky": Claim(lambda rows: len(spans(rows, CONVOLVED)), 0),
@@ -315,6 +330,10 @@ CLAIMS = {
     "attention_recite": RATES[0].mean("attention", 1e-2),
     "attention_override": RATES[1].mean("attention", 1e-2),
     "shown": Claim(lambda rows: sum(one.is_shown for one in EVERY_RATE.tested(rows).values()), 0),
+    "shown_attention": Claim(
+        lambda rows: sum(of.is_shown for name, of in EVERY_RATE.tested(rows).items()
+                         if "attention" in name), 0,
+    ),
     "of_shown": Claim(lambda rows: len(EVERY_RATE.tested(rows)), 0),
     "changed": Claim(lambda rows: sum(one.changed for one in chosen(rows)), 0),
     "of_changed": Claim(
@@ -344,6 +363,7 @@ STUDY = Study(
         **{f"rates-{of.setting.task}": of.table for of in RATES},
         **{f"sight-{of.setting.task}": of.table for of in SIGHT},
         "parts": parts,
+        "answers": lambda rows: parts(rows, "exact"),
         "lucky": lucky,
         "longer": longer,
     },

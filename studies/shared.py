@@ -70,13 +70,15 @@ class AtRates(NamedTuple):
     options: Mapping[str, Any] = MappingProxyType({})
     name: str = ""
 
-    def seeds(self, rows: Rows, length: int) -> dict[tuple[str, float], dict[int, float]]:
-        """Retention by seed of each variant at each rate that all seeds have run."""
+    def seeds(
+        self, rows: Rows, length: int, figure: str = "retention"
+    ) -> dict[tuple[str, float], dict[int, float]]:
+        """A figure by seed of each variant at each rate that all seeds have run."""
         options = self.options.items()
         kept = [one for one in rows.records if options <= one.spec.task_options.items()]
         rows = Rows(kept, rows.variants, [], rows.context, rows.seeds)
         found = {
-            (key, rate): rows.at_rate(key, self.setting, rate, "retention", length)
+            (key, rate): rows.at_rate(key, self.setting, rate, figure, length)
             for key, rate in product(self.variants, self.rates)
         }
         return {at: seeds for at, seeds in found.items() if {*rows.seeds} <= seeds.keys()}
