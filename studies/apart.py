@@ -274,14 +274,6 @@ def longer(rows: Rows) -> str:
     return markdown_table(head, body)
 
 
-def tested(family: Family, shown: int) -> Claim:
-    """How many comparisons are tested, of which so many are shown."""
-    return Claim(
-        lambda rows: len(family.tested(rows)), 0,
-        holds=lambda rows: sum(one.is_shown for one in family.tested(rows).values()) == shown,
-    )  # fmt: skip
-
-
 def lowest(rows: Rows, key: str) -> float:
     """The lowest seed of a variant at 4,096 tokens, of both tasks and rates."""
     return min(min(of.seeds(rows, 4096)[key, rate].values()) for of in PARTS for rate in of.rates)
@@ -303,17 +295,15 @@ def spans(rows: Rows, variants: Iterable[str]) -> list[Span]:
 
 
 CLAIMS = {
-    "tested": tested(AHEAD, shown=0),
+    "tested": SHARED.tested(AHEAD, of_which=0),
     "lowest": Claim(lambda rows: floored(lowest(rows, "ours")), minimum=0.98),
     "lowest_without": Claim(
         lambda rows: Span.of(lowest(rows, key) for key in WITHOUT), 2, maximum=0.9
     ),
     "gate": BUILT_UP.shown("override: `delta`, convolution, 0.003"),
-    "steps": tested(BUILT_UP, shown=1),
+    "steps": SHARED.tested(BUILT_UP, of_which=1),
     "sight_override": SIGHT[1].mean("delta, sight", 1e-2),
-    "answers": Claim(
-        lambda rows: fmean(PARTS[0].seeds(rows, 4096, "exact")["ours", 1e-2].values())
-    ),
+    "answers": PARTS[0].mean("ours", 1e-2, figure="exact"),
     "answering": answering("ours"),
     "answering_free": answering("no penalty"),
     "rates_ours": Claim(lambda rows: floored(min(spans(rows, OURS)).low), minimum=0.99),
@@ -329,11 +319,8 @@ CLAIMS = {
     ),
     "attention_recite": RATES[0].mean("attention", 1e-2),
     "attention_override": RATES[1].mean("attention", 1e-2),
-    "shown": Claim(lambda rows: sum(one.is_shown for one in EVERY_RATE.tested(rows).values()), 0),
-    "shown_attention": Claim(
-        lambda rows: sum(of.is_shown for name, of in EVERY_RATE.tested(rows).items()
-                         if "attention" in name), 0,
-    ),
+    "shown": Claim(lambda rows: SHARED.shown(rows, EVERY_RATE), 0),
+    "shown_attention": Claim(lambda rows: SHARED.shown(rows, EVERY_RATE, "attention"), 0),
     "of_shown": Claim(lambda rows: len(EVERY_RATE.tested(rows)), 0),
     "changed": Claim(lambda rows: sum(one.changed for one in chosen(rows)), 0),
     "of_changed": Claim(

@@ -19,10 +19,12 @@ from rulekeep.printable import markdown_table
 from rulekeep.records import Record
 from rulekeep.records.folders import kept_beside, of_kind
 from rulekeep.records.store import whole_runs
+from rulekeep.registry import load_file
 from rulekeep.specs import AnySpec, mixer_specs
 from rulekeep.study import Claim, Family, Study, Sweep
 from rulekeep.sweeps.presets import CATALOGUE_LENGTH, protocol
 
+SHARED = load_file(Path(__file__).with_name("shared.py"))
 RUNS = Path(__file__).parent.parent / "results" / "catalogue"
 SHORT, FAR = 256, 16384
 AT_FAR = ("retention", FAR)
@@ -165,10 +167,7 @@ def open_at_fillers(name: str) -> Callable[[Rows], str]:
 # --- claims --------------------------------------------------------------------------------------
 
 CLAIMS = {
-    "tested": Claim(
-        lambda rows: len(GAINS.tested(rows)), 0,
-        holds=lambda rows: not any(one.is_shown for one in GAINS.tested(rows).values()),
-    ),
+    "tested": SHARED.tested(GAINS, of_which=0),
     # Single runs.
     "delta_found": Claim(lambda _: one_run("delta").probes[-1].places[-1].found.mean),
     "delta_said": Claim(lambda _: one_run("delta").probes[-1].said.mean),

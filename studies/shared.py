@@ -15,13 +15,25 @@ from rulekeep.analysis.panels import as_bytes
 from rulekeep.analysis.rows import NOT_RUN, Rows, Span, TaskSetting, pivot
 from rulekeep.analysis.summary import Summary, paired_difference
 from rulekeep.printable import markdown_table
-from rulekeep.study import Claim
+from rulekeep.study import Claim, Family
 
 
 def with_lowest(seeds: Iterable[float]) -> str:
     """A cell of a table: the mean of the seeds, and the lowest."""
     values = list(seeds)
     return f"{statistics.fmean(values):.3f} (lowest {Span.of(values).low:.3f})"
+
+
+def shown(rows: Rows, family: Family, among: str = "") -> int:
+    """How many comparisons are shown, among those with a text in their name."""
+    return sum(one.is_shown for name, one in family.tested(rows).items() if among in name)
+
+
+def tested(family: Family, of_which: int) -> Claim:
+    """How many comparisons are tested, of which so many are shown."""
+    return Claim(
+        lambda rows: len(family.tested(rows)), 0, holds=lambda rows: shown(rows, family) == of_which
+    )
 
 
 def by_variant(rows: Rows, length: int, variants: Iterable[str] | None = None) -> str:
@@ -83,10 +95,12 @@ class AtRates(NamedTuple):
         }
         return {at: seeds for at, seeds in found.items() if {*rows.seeds} <= seeds.keys()}
 
-    def mean(self, key: str, rate: float, length: int | None = None) -> Claim:
+    def mean(self, key: str, rate: float, length: int = 0, figure: str = "retention") -> Claim:
         """The mean of a variant at a rate; at the longest length if none is given."""
         at = length or self.lengths[-1]
-        return Claim(lambda rows: statistics.fmean(self.seeds(rows, at)[key, rate].values()))
+        return Claim(
+            lambda rows: statistics.fmean(self.seeds(rows, at, figure)[key, rate].values())
+        )
 
     def ahead(self, rows: Rows) -> dict[str, Summary]:
         """What ours keeps more than each other at the same rate and the longest length.
