@@ -116,7 +116,9 @@ def at_rates(rates: Sequence[float], variants: Sequence[str]) -> list[Any]:
 
 PARTS = at_rates(BOTH_RATES, [*WITHOUT, *OURS])
 RATES = at_rates(sorted(ALL_RATES), [*CONVOLVED, *OURS])
-SIGHT = at_rates(BOTH_RATES, ["delta", "gated_delta", *SIGHTED, *OURS])
+_FORMS = ("", ", sight", ", sight, penalty")
+AT_SIGHT = [name + form for name in ("delta", "gated_delta", "kda") for form in _FORMS] + [*OURS]
+SIGHT = at_rates(BOTH_RATES, AT_SIGHT)
 # From `delta` to ours: each step changes one thing, but for exact zeros (notes/log.md).
 STEPS = {
     "delta": "`delta`, convolution",
@@ -125,6 +127,7 @@ STEPS = {
     "read after": "+ exact zeros",
     "ours": "+ reading first: `sparse_delta`",
 }
+IN_PARTS = {**STEPS, **{key: f"`sparse_delta` {WITHOUT[key].name}" for key in [*WITHOUT][:3]}}
 
 
 def ahead(rows: Rows, panels: Sequence[Any]) -> dict[str, Summary]:
@@ -143,12 +146,8 @@ BUILT_UP = Family(
 )
 
 
-def parts(rows: Rows, figure: str = "retention") -> str:
-    """A Markdown table at 4,096 tokens: from `delta` to ours step by step, and ours without a part.
-
-    Each cell has its task and rate, and what all seeds have run.
-    """
-    lines = {**STEPS, **{key: f"`sparse_delta` {WITHOUT[key].name}" for key in [*WITHOUT][:3]}}
+def at_both(rows: Rows, lines: Mapping[str, str], figure: str = "retention") -> str:
+    """A Markdown table of what all seeds keep at 4,096 tokens: a column for each task and rate."""
     kept = {
         (key, of.setting.task, rate): SHARED.with_lowest(seeds.values())
         for of in at_rates(BOTH_RATES, [*lines])
@@ -349,8 +348,9 @@ STUDY = Study(
         **{f"parts-{of.setting.task}": of.table for of in PARTS},
         **{f"rates-{of.setting.task}": of.table for of in RATES},
         **{f"sight-{of.setting.task}": of.table for of in SIGHT},
-        "parts": parts,
-        "answers": lambda rows: parts(rows, "exact"),
+        "parts": lambda rows: at_both(rows, IN_PARTS),
+        "answers": lambda rows: at_both(rows, IN_PARTS, "exact"),
+        "sight": lambda rows: at_both(rows, {key: rows.variants[key].name for key in AT_SIGHT}),
         "lucky": lucky,
         "longer": longer,
     },
