@@ -302,6 +302,12 @@ CLAIMS = {
     "gate": BUILT_UP.shown("override: `delta`, convolution, 0.003"),
     "steps": SHARED.tested(BUILT_UP, of_which=1),
     "sight_override": SIGHT[1].mean("delta, sight", 1e-2),
+    "sight_kda": SIGHT[0].mean("kda, sight, penalty", 1e-2),
+    "sight_delta": EQUAL_SIGHT.not_shown(f"recite: {SIGHTED['delta, sight, penalty'].name}, 0.003"),
+    "sight_gated": EQUAL_SIGHT.shown(
+        f"recite: {SIGHTED['gated_delta, sight, penalty'].name}, 0.003"
+    ),
+    "sights": SHARED.tested(EQUAL_SIGHT, of_which=2),
     "answers": PARTS[0].mean("ours", 1e-2, figure="exact"),
     "answering": answering("ours"),
     "answering_free": answering("no penalty"),

@@ -56,8 +56,8 @@ RIVALS = {
     ),
 }
 OURS, KDA = "ours", "kda"
-# They lack parts of the published layer, and remember longer at the start.
-LACKING = ("`gated_delta`", "`gated_slots`")
+# But as published, they lack parts of the published layer, and remember longer at the start.
+LACKING = ("`gated_delta`", "`gated_slots`", "`kda`")
 # Attention with a convolution and earliness at the better of its two rates, in its favour.
 BEST_RATES = {"recite": 3e-3, "override": 1e-2}
 # What one seed and five choose on revised rules by validation.
@@ -127,15 +127,16 @@ def at_their_best(rows: Rows, forms: Mapping[str, Sequence[str]]) -> str:
 
 def dagger(name: str) -> str:
     """The sign of what lacks parts of the published layer."""
-    return " †" if name.partition(",")[0] in LACKING else ""
+    mixer, _, form = name.partition(", ")
+    return " †" if mixer in LACKING and form != "as published" else ""
 
 
 def board(rows: Rows) -> str:
     """README's rows: each mixer by name."""
     forms: dict[str, list[str]] = {}
     for key, one in rows.variants.items():
-        name = one.name.partition(",")[0]
-        forms.setdefault(name + dagger(name), []).append(key)
+        name = one.name.partition(",")[0] + dagger(one.name)
+        forms.setdefault(name, []).append(key)
     return at_their_best(rows, forms)
 
 
